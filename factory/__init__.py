@@ -1,0 +1,1 @@
+"""The operator's trust domain: pipelines, registry, review, registration and release."""

@@ -1,0 +1,35 @@
+"""Errors of the operator's side.
+
+FactoryError
+├── NodeUnreachableError      (factory.hub.bus)
+├── NodeRefusedError          a node or service refused with a code
+└── …                         each module adds its own below this root
+
+Every class has a unique ``code`` that is never reused. A message says what was expected,
+what came and what to do next; it never holds a value of a row.
+"""
+
+from typing import ClassVar
+
+
+class FactoryError(Exception):
+    """Root of all errors of ``factory``."""
+
+    code: ClassVar[str] = "factory.error"
+    retryable: ClassVar[bool] = False
+
+
+class NodeRefusedError(FactoryError):
+    """A node, or the agency's service, refused.
+
+    Attributes:
+        node: who refused.
+        refusal_code: its stable reason.
+    """
+
+    code = "factory.node_refused"
+
+    def __init__(self, node: str, refusal_code: str, message: str) -> None:
+        super().__init__(f"{node} refused ({refusal_code}): {message}")
+        self.node = node
+        self.refusal_code = refusal_code

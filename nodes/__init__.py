@@ -1,0 +1,1 @@
+"""The department's trust domain: the agent that runs granted tasks beside the data."""

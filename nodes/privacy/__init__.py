@@ -1,0 +1,1 @@
+"""The node halves of the privacy protocols."""

@@ -1,0 +1,1 @@
+"""Tasks a node can run; nothing outside this package ever touches a table for somebody else."""

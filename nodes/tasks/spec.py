@@ -1,0 +1,153 @@
+"""What a task is to the node agent: a name, a parameter class and a session it can start.
+
+The agent has already verified order, grant, thresholds and quality when it calls ``start``;
+a task sees only the granted columns and rows, and what it returns is recorded in the ledger
+before it is sent.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
+
+from nodes.contract.grant import Grant
+from nodes.contract.messages import Order
+from nodes.contract.sealing import SealHeader
+from nodes.contract.signing import Envelope
+from nodes.contract.trust import Actor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a task hands back for one step: small facts and attachments, both may leave the node.
+
+    Attributes:
+        body: JSON without floats; no value of a row, no count below the group limit.
+        attachments: ciphertexts, masked vectors and the like.
+    """
+
+    body: dict[str, Any] = field(default_factory=dict)
+    attachments: tuple[bytes, ...] = ()
+
+
+class TaskRefusedError(Exception):
+    """The task will not do this step, for a reason the asker may know.
+
+    Attributes:
+        code: a ``RefusalCode`` value, usually ``task.protocol`` or ``resource.rows``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TableView(Protocol):
+    """The granted part of one table: its columns and rows, nothing else exists."""
+
+    @property
+    def resource(self) -> str:
+        """Catalogue id."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Granted columns that the order names, in the order's sequence."""
+        ...
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the granted rows and columns; text stays text, numbers are float64 or int64, missing is NaN/None."""
+        ...
+
+
+class Secrets(Protocol):
+    """What a task may do with the node's keys, without holding them."""
+
+    def seal(self, plaintext: bytes, header: SealHeader) -> bytes:
+        """Seal for ``header.recipient``, whose key comes from the trust data."""
+        ...
+
+    def unseal(self, sealed: bytes, header: SealHeader) -> bytes:
+        """Open what was sealed for this node.
+
+        Raises:
+            BadSealError: it does not open.
+        """
+        ...
+
+    def sign(self, payload_type: str, payload: bytes) -> Envelope:
+        """Sign as this node."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """Everything a task gets.
+
+    Attributes:
+        node: this node's actor id.
+        order: the verified order; ``order.session_id``, ``order.parties``, ``order.clients``.
+        grant: the verified grant; ``grant.thresholds`` bind the task.
+        parameters: instance of the task's parameter class.
+        tables: view per catalogue id, in the order's sequence.
+        actors: every party, client, the operator and the agency's services, from trust data.
+        secrets: seal, unseal, sign.
+        now: the node's clock.
+        state_dir: folder of this node and session for files that must survive a restart; may stay unused.
+        charge: takes n units of the grant's budget, durably, before they are spent; raises
+            ``TaskRefusedError("grant.budget", …)`` when they are not there.
+    """
+
+    node: str
+    order: Order
+    grant: Grant
+    parameters: BaseModel
+    tables: Mapping[str, TableView]
+    actors: Mapping[str, Actor]
+    secrets: Secrets
+    now: Callable[[], datetime]
+    state_dir: str
+    charge: Callable[[int], None]
+
+
+class TaskSession(Protocol):
+    """One open session of a task at one node. Steps arrive one at a time, each sequence once."""
+
+    def step(self, sender: str, kind: str, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        """Do one step.
+
+        Raises:
+            TaskRefusedError: the step is not one that may come now, from this sender, with this content.
+        """
+        ...
+
+    def finish(self) -> dict[str, Any]:
+        """End the session, drop its secrets and return facts for the node-run statement.
+
+        Returns:
+            JSON without floats: at least ``contributors`` (how many nodes the opened sums
+            covered) and ``outputs``: list of {"name", "sha256"} that became part of the product.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One entry of the node's task catalogue.
+
+    Attributes:
+        name: as grants and orders name it.
+        parameters: pydantic model, closed; the order's parameters must fit it.
+        start: opens a session; its ``Outcome`` answers the order.
+        clients_may: kinds of step that an application unit may send; the operator may send the others.
+    """
+
+    name: str
+    parameters: type[BaseModel]
+    start: Callable[[TaskContext], tuple[TaskSession, Outcome]]
+    clients_may: frozenset[str] = frozenset()
