@@ -1,0 +1,1 @@
+"""Pipelines: from a recipe and granted sessions to the files of a product."""
