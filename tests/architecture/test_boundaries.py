@@ -20,7 +20,9 @@ def _sources() -> list[Path]:
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 _BLOCK = """
@@ -59,7 +61,18 @@ def test_imports_within_the_product_are_absolute() -> None:
 
 def test_products_can_be_imported_without_the_factory_the_nodes_and_their_libraries() -> None:
     code = _BLOCK.format(
-        banned={"factory", "nodes", "quality", "flwr", "tenseal", "duckdb", "sqlalchemy", "pandas", "numpy", "great_expectations"}
+        banned={
+            "factory",
+            "nodes",
+            "quality",
+            "flwr",
+            "tenseal",
+            "duckdb",
+            "sqlalchemy",
+            "pandas",
+            "numpy",
+            "great_expectations",
+        }
     )
     modules = [m.name for m in pkgutil.walk_packages([str(ROOT / "products")], "products.")]
     code += "import importlib\n" + "\n".join(
@@ -82,10 +95,22 @@ def test_nodes_and_quality_can_be_imported_without_factory_and_products() -> Non
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["nodes.contract.messages", "nodes.contract.statement", "nodes.policy", "products.verify", "nodes.cli", "factory.cli"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "nodes.contract.messages",
+        "nodes.contract.statement",
+        "nodes.policy",
+        "products.verify",
+        "nodes.cli",
+        "factory.cli",
+    ],
+)
 def test_the_core_and_the_commands_load_without_heavy_libraries(module: str) -> None:
     heavy = ("flwr", "tenseal", "duckdb", "pandas", "sklearn", "great_expectations", "pyarrow", "numpy", "faker")
-    done = _python(f"import sys, importlib; importlib.import_module({module!r}); print([m for m in {heavy!r} if m in sys.modules])")
+    done = _python(
+        f"import sys, importlib; importlib.import_module({module!r}); print([m for m in {heavy!r} if m in sys.modules])"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
 
@@ -107,7 +132,9 @@ def test_error_codes_are_unique_and_every_error_has_one() -> None:
 
 def test_no_address_of_a_package_index_is_in_the_repository() -> None:
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
-    marks = re.compile(r"--(extra-)?index-url\b(?!\W*no)|https?://[^\s\")]*(/simple\b|/packages/)|pypi\.(org|python)|registry\.npmjs")
+    marks = re.compile(
+        r"--(extra-)?index-url\b(?!\W*no)|https?://[^\s\")]*(/simple\b|/packages/)|pypi\.(org|python)|registry\.npmjs"
+    )
     offenders = []
     for name in files:
         path = ROOT / name
@@ -124,7 +151,9 @@ def test_privacy_is_written_down_where_bytes_may_cross() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             if path.name in {"__init__.py", "spec.py", "catalogue.py"}:
                 continue
-            if "Privacy:" not in path.read_text("utf-8") and "Privacy" not in (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""):
+            if "Privacy:" not in path.read_text("utf-8") and "Privacy" not in (
+                ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            ):
                 missing.append(str(path.relative_to(ROOT)))
     assert missing == []
 
