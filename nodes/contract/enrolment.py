@@ -1,53 +1,49 @@
-"""Enrolment: how an actor shows its keys to the agency, and what it gets back.
+"""Enrolment: how an actor hands its public keys to the agency, and what comes back.
 
-An actor makes its keys at home and writes a *bundle*: names, public keys and a certificate
-request, signed by its own statement key (proof that it holds it; the certificate request
-proves the TLS key in the same way). Only public halves travel. The agency compares the
-bundle's digest with what the department's officer reads out, admits the actor by publishing
-new trust data and returns a *response*: the TLS certificate and the agency-signed trust
-files. The response carries no signature of its own: the files in it are verified from the
-root that was pinned at ``init``.
+An enrolment is a message signed with the very statement key it carries (proof of possession);
+the TLS key proves itself in the certificate signing request. A rotation is an enrolment of
+new keys that the old statement key endorses. The agency's answer, an ``Admission``, needs no
+signature of its own: the trust files in it verify from the pinned root, and the certificate
+from the ``ca.crt`` among them.
 
-A bundle that replaces earlier keys is endorsed by the earlier statement key.
-
-File forms: ``enrolment.json`` is ``{"bundle": envelope, "endorsement": envelope or null}``;
-``admission.json`` is an ``Admission`` in canonical JSON.
+Privacy: public keys and names of offices only.
 """
 
 import base64
 import binascii
-import re
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pydantic import Field, ValidationError
 
 from nodes.contract import canonical
 from nodes.contract.errors import BadSignatureError, MalformedError
 from nodes.contract.messages import Message, Name, Part, Text, Time, parse
-from nodes.contract.signing import Envelope, SigningKey, VerifyKey, sign
-from nodes.contract.trust import Role
+from nodes.contract.signing import Envelope, SigningKey, VerifyKey, sha256_hex, sign
+from nodes.contract.trust import Actor, Role
 
-TRUST_BYTES_MAX = 2 * 1024 * 1024
-"""Largest set of trust files that is accepted, in bytes."""
-
-_TRUST_FILE = re.compile(
-    r"^(metadata/(\d{1,6}\.root|timestamp|\d{1,6}\.snapshot|\d{1,6}\.targets)\.json|targets/[0-9a-f]{64}\.[a-z0-9-]{1,40}\.(json|txt|crt))$"
-)
+TRUST_FILES_BYTES_MAX = 32 * 1024 * 1024
+"""Largest admission that is read, in bytes."""
 
 
 class Enrolment(Message):
-    """The bundle of public keys that an actor shows to the agency.
+    """The key bundle of one actor.
 
     Attributes:
-        id: actor id that it asks for.
+        id: actor id it asks for.
         organisation: body it belongs to.
         title_zh, title_en: names for people.
-        roles: what it asks to sign as.
-        statement_spki: base64 of the DER key of its signatures (ECDSA P-256).
-        sealing_key: base64 of its 32-byte X25519 key; empty if it receives nothing sealed.
-        hub_spki: base64 of the DER key by which the hub will know the node; empty for others.
-        tls_csr: PEM of the request for a TLS client certificate; empty if it dials nobody.
+        roles: what it wants to sign as; the agency decides.
+        statement_spki: base64 DER of its ECDSA P-256 statement key; signs this message.
+        sealing_key: base64 of 32 bytes X25519, or empty.
+        hub_spki: base64 DER of its P-384 hub key, or empty.
+        tls_csr: PEM certificate signing request of its P-256 TLS key, or empty.
+        previous_keyid: at a rotation, the key id of the statement key in force; else empty.
+        endorsement: at a rotation, base64 signature of that key over ``endorsement_bytes``.
+        made_at: when.
     """
 
     payload_type: ClassVar[str] = "application/vnd.shufang.enrolment.v1+json"
@@ -62,133 +58,139 @@ class Enrolment(Message):
     sealing_key: str = ""
     hub_spki: str = ""
     tls_csr: str = ""
-    created_at: Time
+    previous_keyid: str = ""
+    endorsement: str = ""
+    made_at: Time
+
+    @property
+    def verify_key(self) -> VerifyKey:
+        """The statement key of the bundle."""
+        return VerifyKey(_unbase64(self.statement_spki))
+
+    @property
+    def tls_spki_sha256(self) -> str:
+        """Digest of the TLS key of the request, as ``Actor.tls_spki_sha256`` holds it; empty without one."""
+        if not self.tls_csr:
+            return ""
+        public = x509.load_pem_x509_csr(self.tls_csr.encode("ascii")).public_key()
+        return sha256_hex(
+            public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        )
+
+    def to_actor(self, *, not_before: Time, not_after: Time) -> Actor:
+        """Return the trust-data entry that admits this bundle for a window."""
+        return Actor(
+            id=self.id,
+            organisation=self.organisation,
+            title_zh=self.title_zh,
+            title_en=self.title_en,
+            roles=self.roles,
+            statement_spki=self.statement_spki,
+            sealing_key=self.sealing_key,
+            hub_spki=self.hub_spki,
+            tls_spki_sha256=self.tls_spki_sha256,
+            not_before=not_before,
+            not_after=not_after,
+        )
 
 
-class TrustFile(Part):
-    """One file of the agency's trust repository.
+class Admission(Part):
+    """What the agency hands back after it admitted an actor.
 
     Attributes:
-        name: ``metadata/…`` or ``targets/…`` as in the repository.
-        content: base64 of its bytes.
+        id: the admitted actor.
+        certificate: PEM of its TLS client certificate, or empty if it asked for none.
+        trust: file name (``metadata/…``, ``targets/…``) to base64 content of the trust repository.
     """
-
-    name: str
-    content: str
-
-
-class Admission(Message):
-    """What the agency hands back to an admitted actor.
-
-    Attributes:
-        id: the actor.
-        tls_certificate: PEM of its client certificate; empty if it asked for none.
-        ca_certificate: PEM of the agency's TLS authority.
-        trust: files of the trust repository that name the actor.
-    """
-
-    payload_type: ClassVar[str] = "application/vnd.shufang.admission.v1+json"
 
     version: Literal[1] = 1
     id: Name
-    tls_certificate: str = ""
-    ca_certificate: str
-    trust: Annotated[tuple[TrustFile, ...], Field(min_length=1, max_length=64, strict=False)]
+    certificate: str = ""
+    trust: dict[str, str]
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical bytes of the admission file."""
+        return canonical.dumps(self.model_dump(mode="json"))
+
+    def trust_files(self) -> dict[str, bytes]:
+        """Return the trust repository's files by name."""
+        return {name: _unbase64(text) for name, text in self.trust.items()}
+
+    @classmethod
+    def from_files(cls, actor_id: str, certificate_pem: str, files: dict[str, bytes]) -> "Admission":
+        """Make an admission from the trust repository's files."""
+        encoded = {name: base64.b64encode(content).decode("ascii") for name, content in files.items()}
+        return cls(id=actor_id, certificate=certificate_pem, trust=encoded)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Admission":
+        """Read an admission file; nothing in it is trusted yet.
+
+        Raises:
+            MalformedError: not such a file.
+        """
+        try:
+            return cls.model_validate(canonical.loads(data, size_max=TRUST_FILES_BYTES_MAX))
+        except ValidationError:
+            raise MalformedError("expected an admission file of the agency") from None
 
 
-def write_enrolment(enrolment: Enrolment, key: SigningKey, *, earlier: SigningKey | None = None) -> bytes:
-    """Sign the bundle and return the bytes of ``enrolment.json``.
+def endorsement_bytes(statement_spki: bytes) -> bytes:
+    """Return what the old statement key signs to endorse a new one."""
+    return b"shufang/v1/rotation\n" + sha256_hex(statement_spki).encode("ascii")
+
+
+def sign_enrolment(enrolment: Enrolment, key: SigningKey) -> bytes:
+    """Sign the bundle with its own statement key and return the enrolment file's bytes."""
+    return sign(key, enrolment.payload_type, enrolment.to_payload()).to_bytes()
+
+
+def open_enrolment(data: bytes, *, previous: VerifyKey | None = None) -> Enrolment:
+    """Read an enrolment file and check that whoever made it holds the keys in it.
 
     Args:
-        enrolment: the bundle; its ``statement_spki`` is that of ``key``.
-        key: the key that the bundle names.
-        earlier: the statement key that the new one replaces.
-    """
-    payload = enrolment.to_payload()
-    bundle = sign(key, enrolment.payload_type, payload)
-    endorsement = sign(earlier, enrolment.payload_type, payload) if earlier else None
-    return canonical.dumps(
-        {
-            "bundle": canonical.loads(bundle.to_bytes()),
-            "endorsement": canonical.loads(endorsement.to_bytes()) if endorsement else None,
-        }
-    )
-
-
-def read_enrolment(data: bytes) -> tuple[Enrolment, Envelope | None]:
-    """Read ``enrolment.json`` and check that the bundle is signed by the key it names.
-
-    Returns:
-        The bundle, and the endorsement whose key the caller compares with the earlier one.
+        data: the file.
+        previous: at a rotation, the statement key in force according to the trust data.
 
     Raises:
-        MalformedError: not such a file.
-        BadSignatureError: the bundle is not signed by its own key, or the endorsement is of other bytes.
+        BadSignatureError: signed by another key, or (with ``previous``) not endorsed by it.
+        MalformedError: not an enrolment, or a request that is not for this id with a P-256 key.
     """
-    value = canonical.loads(data)
-    if set(value) != {"bundle", "endorsement"} or not isinstance(value["bundle"], dict):
-        raise MalformedError("expected an enrolment file with bundle and endorsement")
-    bundle = Envelope.from_bytes(canonical.dumps(value["bundle"]))
-    enrolment = parse(Enrolment, bundle.payload)
-    bundle.open(VerifyKey(decode_base64(enrolment.statement_spki)), Enrolment.payload_type)
-    endorsement = value["endorsement"]
-    if endorsement is None:
-        return enrolment, None
-    envelope = Envelope.from_bytes(canonical.dumps(endorsement))
-    if envelope.payload != bundle.payload or envelope.payload_type != bundle.payload_type:
-        raise BadSignatureError("expected an endorsement of this very bundle")
-    return enrolment, envelope
+    envelope = Envelope.from_bytes(data)
+    # The key to check with is inside: this proves possession, not identity. The agency proves identity.
+    claimed = parse(Enrolment, envelope.payload)
+    enrolment = parse(Enrolment, envelope.open(claimed.verify_key, Enrolment.payload_type))
+    if enrolment.sealing_key and len(_unbase64(enrolment.sealing_key)) != 32:
+        raise MalformedError("expected 32 bytes of an X25519 sealing key")
+    if enrolment.hub_spki:
+        _require_curve(serialization.load_der_public_key(_unbase64(enrolment.hub_spki)), ec.SECP384R1)
+    if enrolment.tls_csr:
+        _check_request(enrolment)
+    if previous is not None:
+        if enrolment.previous_keyid != previous.keyid:
+            raise BadSignatureError(f"expected a rotation of key {previous.keyid[:12]}")
+        previous.verify(_unbase64(enrolment.endorsement), endorsement_bytes(_unbase64(enrolment.statement_spki)))
+    return enrolment
 
 
-def write_trust(files: Mapping[str, bytes]) -> tuple[TrustFile, ...]:
-    """Return trust files for an ``Admission`` or a ``trust.update``, sorted by name.
-
-    Raises:
-        MalformedError: a name that the repository does not have, or too many bytes.
-    """
-    _check_trust(files)
-    return tuple(
-        TrustFile(name=name, content=base64.b64encode(data).decode("ascii")) for name, data in sorted(files.items())
-    )
-
-
-def read_trust(files: tuple[TrustFile, ...]) -> dict[str, bytes]:
-    """Return the bytes of trust files by name; nothing in them is verified yet.
-
-    Raises:
-        MalformedError: a name that the repository does not have, or twice; bad base64; too many bytes.
-    """
-    result = {file.name: decode_base64(file.content) for file in files}
-    if len(result) != len(files):
-        raise MalformedError("expected each trust file once")
-    _check_trust(result)
-    return result
-
-
-def read_admission(data: bytes) -> Admission:
-    """Read ``admission.json``; the trust files in it are still to be verified from the pinned root.
-
-    Raises:
-        MalformedError: not such a file.
-    """
-    return parse(Admission, data)
-
-
-def decode_base64(text: str) -> bytes:
-    """Return the bytes of standard base64 text.
-
-    Raises:
-        MalformedError: not base64.
-    """
+def _check_request(enrolment: Enrolment) -> None:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise MalformedError("expected base64") from error
+        request = x509.load_pem_x509_csr(enrolment.tls_csr.encode("ascii"))
+    except ValueError as error:
+        raise MalformedError("expected a PEM certificate signing request") from error
+    names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if not request.is_signature_valid or [name.value for name in names] != [enrolment.id]:
+        raise MalformedError(f"expected a certificate signing request made for {enrolment.id} by the holder of its key")
+    _require_curve(request.public_key(), ec.SECP256R1)
 
 
-def _check_trust(files: Mapping[str, bytes]) -> None:
-    wrong = [name for name in files if not _TRUST_FILE.match(name)]
-    if wrong:
-        raise MalformedError(f"expected file names of a trust repository, got {len(wrong)} others")
-    if sum(map(len, files.values())) > TRUST_BYTES_MAX:
-        raise MalformedError(f"expected at most {TRUST_BYTES_MAX} bytes of trust files")
+def _require_curve(key: object, curve: type[ec.EllipticCurve]) -> None:
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curve):
+        raise MalformedError(f"expected an elliptic-curve key on {curve.name}")
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise MalformedError("expected standard base64") from error
