@@ -1,20 +1,18 @@
 """Canonical JSON of signed documents: RFC 8785 bytes over I-JSON, without floats.
 
-Reading is strict: a byte that the canonical form would not have, a duplicate key, a float, a
-number beyond 2**53 - 1 or too deep a nesting is refused before anything is believed.
+Reading is strict: a byte that the canonical form would not have, a duplicate key, a float or a
+number beyond 2**53 - 1 is refused before anything is believed. Deep nesting ends in the
+interpreter's recursion limit, which is a refusal too.
 """
 
 import json
-import re
 from typing import Any, NoReturn, cast
 
 import rfc8785
 
 from products.errors import MalformedError, TooLargeError
-from products.limits import LIMITS
 
 _INTEGER_MAX = 2**53 - 1
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 def dumps(value: object) -> bytes:
@@ -23,8 +21,8 @@ def dumps(value: object) -> bytes:
     Raises:
         MalformedError: the value holds a float or something JSON does not have.
     """
-    _refuse_floats(value)
     try:
+        _refuse_floats(value)
         return bytes(rfc8785.dumps(cast(Any, value)))
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
         raise MalformedError("expected a JSON value without floats and with integers within ±(2**53 - 1)") from error
@@ -34,7 +32,7 @@ def loads(data: bytes, *, size_max: int) -> dict[str, Any]:
     """Parse canonical bytes into a JSON object.
 
     Raises:
-        TooLargeError: longer than ``size_max`` or nested too deeply.
+        TooLargeError: longer than ``size_max``.
         MalformedError: not an object, or not the canonical spelling of one.
     """
     value = parse(data, size_max=size_max)
@@ -47,12 +45,11 @@ def parse(data: bytes, *, size_max: int) -> dict[str, Any]:
     """Parse strict I-JSON in any spelling: no duplicate keys, floats or huge numbers.
 
     Raises:
-        TooLargeError: longer than ``size_max`` or nested too deeply.
+        TooLargeError: longer than ``size_max``.
         MalformedError: not such JSON, or not an object.
     """
     if len(data) > size_max:
         raise TooLargeError(f"expected at most {size_max} bytes of JSON, got {len(data)}")
-    _bound_depth(data)
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -66,15 +63,6 @@ def parse(data: bytes, *, size_max: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedError(f"expected a JSON object, got {type(value).__name__}")
     return value
-
-
-def _bound_depth(data: bytes) -> None:
-    depth = 0
-    for token in _BRACKETS.finditer(data):
-        first = token.group()[:1]
-        depth += (first in b"[{") - (first in b"]}")
-        if depth > LIMITS.json_depth_max:
-            raise TooLargeError(f"expected JSON nested at most {LIMITS.json_depth_max} deep")
 
 
 def _refuse_floats(value: object) -> None:

@@ -21,7 +21,6 @@ class Limits:
         proof_bytes_max: one log proof.
         metadata_bytes_max: one TUF metadata file or target.
         root_versions_max: longest accepted chain of roots.
-        json_depth_max: nesting of one JSON document.
         note_signatures_max: signature lines of one checkpoint.
         subjects_max: subjects of one statement.
     """
@@ -36,7 +35,6 @@ class Limits:
     proof_bytes_max: int = 64 * 1024
     metadata_bytes_max: int = 4 * 1024**2
     root_versions_max: int = 64
-    json_depth_max: int = 64
     note_signatures_max: int = 32
     subjects_max: int = 20_000
 
