@@ -1,0 +1,356 @@
+"""Identity homes: the keys of an operator, agency, registrar, reviewer or application unit.
+
+A home is a folder of mode 0700 with ``identity.toml`` (names and roles, nothing secret),
+``keys/`` (PKCS#8 PEM files of mode 0600, refused otherwise), ``certs/`` and ``trust/``
+(agency-signed trust data and the pinned root). One process opens one home: nobody holds
+two parties' keys.
+
+HomeError
+├── HomeMissingError      no such home, or a file of it is missing
+├── HomeExistsError       making a home where one is
+├── UnsafeKeyFileError    a key that others on the machine may read
+└── AdmissionError        the agency's answer does not fit this home
+"""
+
+import base64
+import os
+import stat
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.x509.oid import NameOID
+
+from factory.errors import FactoryError
+from factory.files import write_atomic
+from nodes.contract.enrolment import Admission, Enrolment, endorsement_bytes, sign_enrolment
+from nodes.contract.signing import Envelope, SigningKey, sha256_hex
+from nodes.contract.trust import Role
+
+ROLES_THAT_DIAL: frozenset[str] = frozenset({"operator", "agency", "application_unit"})
+"""Roles that dial the relay and so need a TLS client certificate and a sealing key."""
+
+TRUST_KEY = "trust"
+"""Name of the registrar's second key: it signs trust metadata, never statements."""
+
+
+class HomeError(FactoryError):
+    """Root of the errors of identity homes."""
+
+    code: ClassVar[str] = "home.error"
+
+
+class HomeMissingError(HomeError):
+    """There is no identity home here, or a file of it is missing."""
+
+    code = "home.missing"
+
+
+class HomeExistsError(HomeError):
+    """An identity home is here already; its keys are not overwritten."""
+
+    code = "home.exists"
+
+
+class UnsafeKeyFileError(HomeError):
+    """A key file or its folder can be read by others."""
+
+    code = "home.unsafe_key"
+
+
+class AdmissionError(HomeError):
+    """The agency's answer is not for this actor, not for its key, or not under its pinned root."""
+
+    code = "home.admission"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Identity:
+    """One actor at home. The repr shows the id alone.
+
+    Attributes:
+        home: its folder.
+        id: actor id.
+        organisation: the body it belongs to.
+        title_zh, title_en: names for people.
+        roles: what it signs as.
+        key: its statement key.
+    """
+
+    home: Path
+    id: str
+    organisation: str
+    title_zh: str
+    title_en: str
+    roles: tuple[Role, ...]
+    key: SigningKey
+
+    def __repr__(self) -> str:
+        return f"Identity({self.id})"
+
+    @property
+    def sealing_key(self) -> X25519PrivateKey:
+        """The key that opens what is sealed for this actor.
+
+        Raises:
+            HomeMissingError: it has none.
+        """
+        key = serialization.load_pem_private_key(read_key_file(self.home / "keys" / "sealing.pem"), None)
+        if not isinstance(key, X25519PrivateKey):
+            raise HomeMissingError(f"expected an X25519 key in {self.home / 'keys' / 'sealing.pem'}")
+        return key
+
+    @property
+    def tls_key_path(self) -> Path:
+        """Where the TLS key is; its mode is checked."""
+        path = self.home / "keys" / "tls.pem"
+        read_key_file(path)
+        return path
+
+    @property
+    def tls_certificate_path(self) -> Path:
+        """Where the agency-issued certificate is."""
+        return _present(self.home / "certs" / "tls.crt", "ask the agency to admit this actor, then install its answer")
+
+    @property
+    def ca_path(self) -> Path:
+        """Where the certificate of the agency's TLS authority is."""
+        return _present(self.home / "certs" / "ca.crt", "ask the agency to admit this actor, then install its answer")
+
+    @property
+    def trust_path(self) -> Path:
+        """The folder of agency-signed trust data."""
+        return self.home / "trust"
+
+    @property
+    def trust_key(self) -> ec.EllipticCurvePrivateKey:
+        """A registrar's key for trust metadata.
+
+        Raises:
+            HomeMissingError: this actor is no registrar.
+        """
+        return SigningKey.from_pem(read_key_file(self.home / "keys" / f"{TRUST_KEY}.pem")).private
+
+
+def create_identity(
+    home: Path,
+    *,
+    actor_id: str,
+    organisation: str,
+    title_zh: str,
+    title_en: str,
+    roles: tuple[Role, ...],
+    root: bytes | None = None,
+    now: datetime | None = None,
+) -> Identity:
+    """Make a home with fresh keys and its ``enrolment.json``.
+
+    Args:
+        home: folder that does not hold an identity yet.
+        actor_id: name in every message.
+        organisation: the body it belongs to; separation of duties counts these.
+        title_zh: name for people, Chinese.
+        title_en: name for people, English.
+        roles: what it will sign as.
+        root: the agency's ``1.root.json``, handed over out of band; may be pinned later.
+        now: time of the enrolment bundle.
+
+    Raises:
+        HomeExistsError: there is an identity here.
+        pydantic.ValidationError: a name or role that messages do not allow.
+    """
+    if (home / "identity.toml").exists():
+        raise HomeExistsError(f"expected no identity in {home}; use another folder, or rotate its keys")
+    moment = now or datetime.now(UTC)
+    key = new_signing_key()
+    sealing = X25519PrivateKey.generate() if ROLES_THAT_DIAL & set(roles) else None
+    tls = ec.generate_private_key(ec.SECP256R1()) if ROLES_THAT_DIAL & set(roles) else None
+    enrolment = Enrolment(
+        id=actor_id,
+        organisation=organisation,
+        title_zh=title_zh,
+        title_en=title_en,
+        roles=roles,
+        statement_spki=base64.b64encode(key.public.spki).decode("ascii"),
+        sealing_key=base64.b64encode(sealing.public_key().public_bytes_raw()).decode("ascii") if sealing else "",
+        tls_csr=certificate_request(tls, actor_id).decode("ascii") if tls else "",
+        made_at=moment,
+    )
+    for folder in (home, home / "keys", home / "certs", home / "trust"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    write_key_file(home / "keys" / "statement.pem", key.private)
+    if sealing is not None:
+        write_key_file(home / "keys" / "sealing.pem", sealing)
+    if tls is not None:
+        write_key_file(home / "keys" / "tls.pem", tls)
+    if "registrar" in roles:
+        write_key_file(home / "keys" / f"{TRUST_KEY}.pem", ec.generate_private_key(ec.SECP256R1()))
+    if root is not None:
+        pin_root(home, root)
+    write_atomic(home / "enrolment.json", sign_enrolment(enrolment, key))
+    write_atomic(home / "identity.toml", _settings(enrolment))
+    return load_identity(home)
+
+
+def rotate_identity(identity: Identity, *, now: datetime | None = None) -> Identity:
+    """Replace the statement key, keep the old one beside it, and write an endorsed ``enrolment.json``.
+
+    The new key counts once the agency has admitted the bundle; until then keep signing with the old
+    home's identity that is already loaded.
+    """
+    moment = now or datetime.now(UTC)
+    earlier, key = identity.key, new_signing_key()
+    before = Enrolment.model_validate_json(_payload_of(identity.home / "enrolment.json"), strict=False)
+    enrolment = before.model_copy(
+        update={
+            "statement_spki": base64.b64encode(key.public.spki).decode("ascii"),
+            "previous_keyid": earlier.public.keyid,
+            "endorsement": base64.b64encode(earlier.sign(endorsement_bytes(key.public.spki))).decode("ascii"),
+            "made_at": moment,
+        }
+    )
+    keys = identity.home / "keys"
+    write_key_file(keys / f"statement.{earlier.public.keyid[:12]}.pem", earlier.private)
+    write_atomic(identity.home / "enrolment.json", sign_enrolment(enrolment, key))
+    write_key_file(keys / "statement.pem", key.private)
+    return load_identity(identity.home)
+
+
+def load_identity(home: Path) -> Identity:
+    """Open a home.
+
+    Raises:
+        HomeMissingError: no identity here.
+        UnsafeKeyFileError: its keys can be read by others.
+    """
+    path = home / "identity.toml"
+    if not path.is_file():
+        raise HomeMissingError(f"expected an identity in {home}: no identity.toml there; make one with `init`")
+    settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        fields = {name: str(settings[name]) for name in ("id", "organisation", "title_zh", "title_en")}
+        roles = tuple(cast(Role, str(role)) for role in settings["roles"])
+    except KeyError as error:
+        raise HomeMissingError(f"expected {error} in {path}") from None
+    key = SigningKey.from_pem(read_key_file(home / "keys" / "statement.pem"))
+    return Identity(home=home, roles=roles, key=key, **fields)
+
+
+def pin_root(home: Path, root: bytes) -> str:
+    """Keep the agency's first root, handed over out of band, and return its SHA-256.
+
+    Raises:
+        AdmissionError: another root is pinned already.
+    """
+    path = home / "trust" / "root.json"
+    if path.exists() and path.read_bytes() != root:
+        raise AdmissionError(f"expected the root that is pinned in {path}; a new root comes as signed trust data")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(path, root)
+    return sha256_hex(root)
+
+
+def install_admission(identity: Identity, response: bytes, *, now: datetime | None = None) -> None:
+    """Verify the agency's answer from the pinned root and install certificate and trust data.
+
+    Raises:
+        AdmissionError: for another actor or key, or no root is pinned.
+        TrustError: the trust data does not verify.
+    """
+    from factory.trust import load_trust, write_trust_folder
+
+    admission = Admission.from_bytes(response)
+    if admission.id != identity.id:
+        raise AdmissionError(f"expected an answer for {identity.id}, got one for {admission.id}")
+    if not (identity.trust_path / "root.json").is_file():
+        raise AdmissionError("expected a pinned root; pin the agency's 1.root.json, handed over out of band, first")
+    moment = now or datetime.now(UTC)
+    write_trust_folder(identity.trust_path, admission.trust_files(), now=moment)
+    trust = load_trust(identity.trust_path, now=moment)
+    actor = next((a for a in trust.actors.actors if a.id == identity.id and a.is_valid_at(moment)), None)
+    if actor is None or actor.verify_key != identity.key.public:
+        raise AdmissionError(f"expected {identity.id} with the key of this home in the trust data")
+    ca = trust.target("ca.crt")
+    if admission.certificate:
+        _check_certificate(identity, admission.certificate.encode("ascii"), ca)
+        write_atomic(identity.home / "certs" / "tls.crt", admission.certificate.encode("ascii"))
+    write_atomic(identity.home / "certs" / "ca.crt", ca)
+
+
+def new_signing_key() -> SigningKey:
+    """Return a fresh ECDSA P-256 key."""
+    return SigningKey(ec.generate_private_key(ec.SECP256R1()))
+
+
+def certificate_request(key: ec.EllipticCurvePrivateKey, actor_id: str) -> bytes:
+    """Return a PEM certificate request for ``actor_id``, signed by ``key``."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, actor_id[:64])])
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def write_key_file(path: Path, key: ec.EllipticCurvePrivateKey | X25519PrivateKey) -> None:
+    """Write a private key as PKCS#8 PEM, readable by its owner alone from the first byte on."""
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_atomic(path, pem, mode=0o600)
+
+
+def read_key_file(path: Path) -> bytes:
+    """Read a key file if nobody else can.
+
+    Raises:
+        HomeMissingError: it is not there.
+        UnsafeKeyFileError: it, or its folder, is open to group or others, or it is a link.
+    """
+    try:
+        mode, folder_mode = path.lstat().st_mode, path.parent.stat().st_mode
+    except FileNotFoundError:
+        raise HomeMissingError(f"expected the key file {path}") from None
+    if not stat.S_ISREG(mode) or mode & 0o077:
+        raise UnsafeKeyFileError(f"expected mode 0600 of {path}, got {stat.S_IMODE(mode):04o}; run: chmod 600 {path}")
+    if folder_mode & 0o077:
+        raise UnsafeKeyFileError(
+            f"expected mode 0700 of {path.parent}, got {stat.S_IMODE(folder_mode):04o}; run: chmod 700 {path.parent}"
+        )
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def _check_certificate(identity: Identity, pem: bytes, ca_pem: bytes) -> None:
+    certificate = x509.load_pem_x509_certificate(pem)
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca_pem))
+    key = serialization.load_pem_private_key(identity.tls_key_path.read_bytes(), None)
+    encoding = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if certificate.public_key().public_bytes(*encoding) != key.public_key().public_bytes(*encoding):
+        raise AdmissionError("expected a certificate for the TLS key of this home")
+
+
+def _present(path: Path, next_step: str) -> Path:
+    if not path.is_file():
+        raise HomeMissingError(f"expected {path}; {next_step}")
+    return path
+
+
+def _payload_of(path: Path) -> bytes:
+    return Envelope.from_bytes(path.read_bytes()).payload
+
+
+def _settings(enrolment: Enrolment) -> bytes:
+    import json
+
+    lines = ["# Who this home belongs to. Nothing in here is secret; the keys are in keys/."]
+    lines += [
+        f"{name} = {json.dumps(getattr(enrolment, name), ensure_ascii=False)}"
+        for name in ("id", "organisation", "title_zh", "title_en")
+    ]
+    lines.append(f"roles = {json.dumps(list(enrolment.roles))}")
+    return ("\n".join(lines) + "\n").encode("utf-8")
