@@ -133,14 +133,16 @@ class ReleasePolicy(Closed):
 
 
 REVIEW_PROPERTIES = (
-    "SHUFANG_LEGAL_SOURCE",
-    "SHUFANG_WITHIN_GRANT",
-    "SHUFANG_NO_RAW_DATA",
-    "SHUFANG_PRIVACY_PROTECTED",
-    "SHUFANG_SECURITY_TESTED",
-    "SHUFANG_QUALITY_CHECKED",
+    "SHUFANG_PURPOSE_AND_SCOPE",
+    "SHUFANG_SOURCES_STATED",
+    "SHUFANG_NO_EXPOSURE",
+    "SHUFANG_NO_LEAK_OR_ABUSE",
+    "SHUFANG_CROSS_BORDER",
+    "SHUFANG_OTHER_POINTS",
 )
-"""What two reviewers confirm under the default policy: six points after the evaluation review 评估审核 of Guangdong."""
+"""What each reviewer confirms under the default policy: the six points of the evaluation review 评估审核.
+
+Source: Guangdong, article 26; LIFECYCLE section 5, tested to reviewed."""
 
 DEFAULT_RELEASE_POLICY = ReleasePolicy(
     name="release-policy.default",
