@@ -33,3 +33,89 @@ WIRE_VERSION = 1
 
 MICRO = 1_000_000
 """Unit of fixed-point fractions in messages: one millionth."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecaggSet:
+    """A named set of secure aggregation.
+
+    Attributes:
+        name: as parameters name it.
+        security_bits: strength of the weakest part (X25519, the 128-bit self-mask seeds).
+        parties_min: fewest nodes of a session; with two each would learn the other's input.
+        parties_max: most nodes; sums of ``value_bits`` values stay below 2**63.
+        rounds_max: most sums of one session; each has keys of its own.
+        length_max: most entries of one masked vector.
+        value_bits: each node's entries lie within ±2**value_bits.
+        scale_bits: a fraction travels as an integer with 2**-scale_bits as the unit.
+        source: where the construction is described.
+    """
+
+    name: str
+    security_bits: int
+    parties_min: int
+    parties_max: int
+    rounds_max: int
+    length_max: int
+    value_bits: int
+    scale_bits: int
+    source: str
+
+
+SECAGG = SecaggSet(
+    name="secagg-x25519-chacha20-v1",
+    security_bits=128,
+    parties_min=3,
+    parties_max=200,
+    rounds_max=256,
+    length_max=2**20,
+    value_bits=55,
+    scale_bits=24,
+    source="Bonawitz et al., CCS 2017, figure 4; RFC 7748 (X25519), RFC 5869 (HKDF), RFC 8439 (ChaCha20)",
+)
+"""The only set of secure aggregation of this release."""
+
+
+@dataclass(frozen=True, slots=True)
+class CkksSet:
+    """A named CKKS parameter set for sums; nothing of it can be chosen by a message.
+
+    Attributes:
+        name: how keys and orders name it.
+        degree: ring dimension N; a ciphertext carries N / 2 numbers.
+        modulus_bits: sizes of the primes; the last one is reserved for keys.
+        scale_bits: numbers are encoded times 2**scale_bits.
+        limb_bits: integers travel as two limbs, so that double precision stays exact.
+        flooding_bits: standard deviation of the noise added before rounding is 2**-flooding_bits.
+        ciphertext_bytes_max: longest accepted ciphertext.
+        key_bytes_max: longest accepted public key.
+        security_bits: classical security.
+        source: where that figure comes from.
+    """
+
+    name: str
+    degree: int
+    modulus_bits: tuple[int, ...]
+    scale_bits: int
+    limb_bits: int
+    flooding_bits: int
+    ciphertext_bytes_max: int
+    key_bytes_max: int
+    security_bits: int
+    source: str
+
+
+CKKS_SUMS = CkksSet(
+    name="ckks-8192-sums-v1",
+    degree=8192,
+    modulus_bits=(60, 60, 60),
+    scale_bits=60,
+    limb_bits=24,
+    flooding_bits=6,
+    ciphertext_bytes_max=300_000,
+    key_bytes_max=450_000,
+    security_bits=128,
+    source="HomomorphicEncryption.org standard 2018, table 1: N = 8192 allows 218 bits of modulus, used are 180",
+)
+"""Additions only. Fresh noise is about 2**-40 of a unit and rounding of doubles below 2**-18, so the flooding noise
+of 2**-6 hides both, while rounding to integers fails with probability below 2**-180."""

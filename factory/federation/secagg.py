@@ -1,0 +1,293 @@
+"""The operator half of secure aggregation: carry keys and shares, add masked vectors, open sums.
+
+One ``SecureSums`` serves one session. It keeps the session going when nodes drop out: a
+node that does not answer is left out of the running sum, its masks are removed with the
+shares the others hold, and it stays out of later sums. ``nodes.contract.masking`` says
+what both halves agree on.
+
+Privacy: what arrives here of one node is its public keys, sealed shares that this side
+cannot open, masked vectors that are uniform modulo 2**64, and shares that open exactly one
+agreed sum. The operator learns the sum over the contributors, and who contributed.
+
+Source:
+    Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine
+    Learning", CCS 2017, figure 4.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from factory.errors import FactoryError, NodeRefusedError
+from factory.federation.session import Answer, Reply, Session
+from factory.hub.bus import NodeUnreachableError
+from nodes.contract import masking, wire
+from nodes.contract.errors import ContractError
+from nodes.contract.masking import KEY_BYTES, SEED_BYTES, Advertisement, RingVector
+from nodes.contract.messages import Refusal, RefusalCode
+from nodes.contract.parameters import SECAGG
+from nodes.contract.signing import Envelope, sha256_hex
+
+_BLOCK_BYTES = 16
+
+_GONE = frozenset(
+    {
+        RefusalCode.SESSION_UNKNOWN,
+        RefusalCode.SESSION_CLOSED,
+        RefusalCode.SESSION_SEQUENCE,
+        RefusalCode.TASK_FAILED,
+        RefusalCode.STORAGE,
+        RefusalCode.TRUST_STALE,
+    }
+)
+"""Refusals that mean the node cannot go on, as an outage does; any other one is the operator's mistake."""
+
+
+class TooFewNodesError(FactoryError):
+    """Fewer nodes are left than the threshold of the session; nothing can be summed any more."""
+
+    code = "federation.too_few_nodes"
+
+
+class SumLostError(FactoryError):
+    """A sum could not be opened because nodes dropped out at the end of it; ask again under the next number."""
+
+    code = "federation.sum_lost"
+    retryable = True
+
+
+class NodeReplyError(FactoryError):
+    """A node's signed reply is not what the protocol asks for."""
+
+    code = "federation.node_reply"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSum:
+    """One opened total.
+
+    Attributes:
+        number: of the sum in its session.
+        values: signed integers, one per entry.
+        contributors: nodes whose vectors are in it.
+        dropped: nodes that were lost in this sum.
+        facts: body of each contributor's answer.
+    """
+
+    number: int
+    values: tuple[int, ...]
+    contributors: tuple[str, ...]
+    dropped: tuple[str, ...]
+    facts: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class SecureSums:
+    """Sums over the nodes of one open session.
+
+    Attributes:
+        session: open at every node that takes part.
+        sums: how many sums the nodes prepared.
+        active: nodes still in, sorted.
+        dropped: nodes lost so far, with the stage at which they were.
+    """
+
+    session: Session
+    sums: int
+    active: tuple[str, ...] = ()
+    dropped: dict[str, str] = field(default_factory=dict)
+    _threshold: int = 0
+    _roster: dict[str, Advertisement] = field(default_factory=dict)
+    _roster_sha256: str = ""
+    _number: int = 0
+
+    def setup(self, opened: Mapping[str, Answer]) -> None:
+        """Hand everybody's keys to everybody, then everybody's sealed shares.
+
+        Args:
+            opened: answers to the order; a node's advertisement is its only attachment.
+
+        Raises:
+            TooFewNodesError: fewer nodes than the threshold are left.
+            NodeRefusedError: a node refused what the protocol asks.
+            NodeReplyError: a reply that is not what the protocol asks for.
+        """
+        parties = tuple(sorted(opened))
+        self._threshold = masking.threshold(len(parties), self.session.grant.thresholds.contributors_min)
+        envelopes = self._advertised(self._present(opened, "order"))
+        if len(envelopes) >= self._threshold:
+            self._roster_sha256 = masking.roster_sha256(envelopes)
+        roster = self._require_enough(sorted(envelopes))
+        parts = [envelopes[node].to_bytes() for node in roster]
+        shared = self._present(
+            self.session.step("secagg.keys", {node: {} for node in roster}, dict.fromkeys(roster, parts)), "keys"
+        )
+        holders = self._require_enough(sorted(shared))
+        sealed: dict[str, dict[str, bytes]] = {node: {} for node in roster}
+        for sender, reply in shared.items():
+            recipients = [node for node in roster if node != sender]
+            if len(reply.attachments) != len(recipients):
+                raise NodeReplyError(f"expected {len(recipients)} sealed shares of {sender}")
+            for recipient, message in zip(recipients, reply.attachments, strict=True):
+                sealed[recipient][sender] = message
+        received = self.session.step(
+            "secagg.shares",
+            {node: {"holders": list(holders)} for node in holders},
+            {node: [sealed[node][peer] for peer in holders if peer != node] for node in holders},
+        )
+        self.active = self._require_enough(sorted(self._present(received, "shares")))
+
+    def sum(self, kind: str, body: Mapping[str, Any], attachments: Sequence[bytes] = (), *, length: int) -> OpenedSum:
+        """Ask every active node for a masked vector, agree on who answered, and open the total.
+
+        Args:
+            kind: step of the task that answers with a masked vector.
+            body: equal for all nodes, without ``sum`` and ``active``, which are added here.
+            attachments: equal for all nodes.
+            length: entries of the vector.
+
+        Returns:
+            The total over the nodes that answered.
+
+        Raises:
+            TooFewNodesError: fewer nodes than the threshold answered.
+            SumLostError: nodes dropped out while the sum was being opened.
+            NodeRefusedError: a node refused what it was asked.
+            NodeReplyError: a reply that is not what the protocol asks for.
+
+        Privacy:
+            Only the total over at least the threshold of nodes becomes known.
+        """
+        if self._number >= self.sums:
+            raise SumLostError(f"expected at most {self.sums} sums in a session: start a new session")
+        number, active = self._number, self.active
+        self._number += 1
+        question = masking.question_sha256(kind, body, wire.digests(attachments))
+        asked = {**body, "active": list(active), "sum": number}
+        replies = self._present(
+            self.session.step(kind, dict.fromkeys(active, asked), dict.fromkeys(active, tuple(attachments))), kind
+        )
+        survivors = self._require_enough(sorted(replies))
+        masked = {node: _vector(node, replies[node], length) for node in survivors}
+        seeds, keys = self._open(number, active, replies, survivors)
+        where = masking.context(self.session.session_id, self._roster_sha256, number, active, question)
+        total = np.zeros(length, dtype=np.uint64)
+        for node in survivors:
+            total += masked[node]
+            total -= masking.self_mask(seeds[node], node, where, length)
+        for lost, key in keys.items():
+            for node in survivors:
+                # The survivor's own pairwise mask, computed from the lost node's side, has the opposite sign.
+                public = bytes.fromhex(self._roster[node].public_keys[number])
+                total += masking.pair_mask(key, public, own=lost, peer=node, sum_context=where, length=length)
+        return OpenedSum(
+            number=number,
+            values=tuple(masking.from_ring(total)),
+            contributors=survivors,
+            dropped=tuple(sorted(set(active) - set(survivors))),
+            facts={node: replies[node].body for node in survivors},
+        )
+
+    def _open(
+        self, number: int, active: tuple[str, ...], replies: Mapping[str, Reply], survivors: tuple[str, ...]
+    ) -> tuple[dict[str, bytes], dict[str, X25519PrivateKey]]:
+        listed = {node: sha256_hex(replies[node].attachments[0]) for node in survivors}
+        body = {"sum": number, "survivors": listed}
+        confirmed = self._present(self.session.step("secagg.confirm", dict.fromkeys(survivors, body)), "confirm")
+        self._require_sum(confirmed, "confirmed")
+        parts = [reply.attachments[0] for reply in confirmed.values() if len(reply.attachments) == 1]
+        asked = {node: {"sum": number} for node in confirmed}
+        opened = self._present(
+            self.session.step("secagg.unmask", asked, dict.fromkeys(confirmed, tuple(parts))), "unmask"
+        )
+        self._require_sum(opened, "opened")
+        self.active = tuple(sorted(opened))
+        seeds, keys = {}, {}
+        for node in survivors:
+            seed = self._rebuild(opened, "seeds", node, SEED_BYTES)
+            if (
+                masking.seed_digest(self.session.session_id, node, number, seed)
+                != self._roster[node].seed_sha256[number]
+            ):
+                raise NodeReplyError(f"expected shares that rebuild the seed {node} committed to")
+            seeds[node] = seed
+        for node in sorted(set(active) - set(survivors)):
+            private = X25519PrivateKey.from_private_bytes(self._rebuild(opened, "keys", node, KEY_BYTES))
+            public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+            if public.hex() != self._roster[node].public_keys[number]:
+                raise NodeReplyError(f"expected shares that rebuild the key {node} advertised")
+            keys[node] = private
+        return seeds, keys
+
+    def _rebuild(self, opened: Mapping[str, Reply], kind: str, node: str, size: int) -> bytes:
+        places = {name: place for place, name in enumerate(sorted(self._roster), start=1)}
+        shares = {}
+        for holder in sorted(opened)[: self._threshold]:
+            try:
+                share = bytes.fromhex(opened[holder].body[kind][node])
+            except (KeyError, TypeError, ValueError) as error:
+                raise NodeReplyError(f"expected a share for {node} in the answer of {holder}") from error
+            if len(share) != size:
+                raise NodeReplyError(f"expected {size} bytes of share for {node} from {holder}")
+            shares[places[holder]] = share
+        return _combine(shares, size)
+
+    def _advertised(self, replies: Mapping[str, Reply]) -> dict[str, Envelope]:
+        envelopes = {}
+        for node, reply in replies.items():
+            try:
+                (part,) = reply.attachments
+                envelopes[node] = Envelope.from_bytes(part)
+                self._roster[node] = masking.open_signed(Advertisement, envelopes[node], self.session.keys[node])
+            except (ContractError, ValueError) as error:
+                raise NodeReplyError(f"expected the signed keys of {node} as the only attachment") from error
+        return envelopes
+
+    def _present(self, answers: Mapping[str, Answer], stage: str) -> dict[str, Reply]:
+        replies = {}
+        for node, answer in sorted(answers.items()):
+            if isinstance(answer, NodeUnreachableError) or (isinstance(answer, Refusal) and answer.code in _GONE):
+                self.dropped[node] = stage
+            elif isinstance(answer, Refusal):
+                raise NodeRefusedError(node, answer.code, answer.message)
+            else:
+                replies[node] = answer
+        return replies
+
+    def _require_enough(self, nodes: Sequence[str]) -> tuple[str, ...]:
+        if len(nodes) < self._threshold:
+            raise TooFewNodesError(
+                f"expected at least {self._threshold} nodes, {len(nodes)} are left: "
+                "see which node is down (shufang status), then start a new session"
+            )
+        return tuple(nodes)
+
+    def _require_sum(self, replies: Mapping[str, Reply], what: str) -> None:
+        if len(replies) < self._threshold:
+            raise SumLostError(f"expected {self._threshold} nodes that {what} the sum, got {len(replies)}")
+
+
+def _vector(node: str, reply: Reply, length: int) -> RingVector:
+    try:
+        (part,) = reply.attachments
+        return masking.from_bytes(part, length)
+    except (ContractError, ValueError) as error:
+        raise NodeReplyError(f"expected one masked vector of {length} entries from {node}") from error
+
+
+def _combine(shares: Mapping[int, bytes], size: int) -> bytes:
+    from Crypto.Protocol.SecretSharing import Shamir
+
+    return b"".join(
+        Shamir.combine([(place, share[at : at + _BLOCK_BYTES]) for place, share in shares.items()], ssss=False)
+        for at in range(0, size, _BLOCK_BYTES)
+    )
+
+
+def parameter_set() -> str:
+    """Name of the set of secure aggregation in use, for statements and cards."""
+    return SECAGG.name
