@@ -39,6 +39,9 @@ ROLES_THAT_DIAL: frozenset[str] = frozenset({"operator", "agency", "application_
 TRUST_KEY = "trust"
 """Name of the registrar's second key: it signs trust metadata, never statements."""
 
+TRUST_PUBLIC = "trust-key.pub.pem"
+"""File in a registrar's home with the public half, for the agency's root."""
+
 
 class HomeError(FactoryError):
     """Root of the errors of identity homes."""
@@ -191,7 +194,11 @@ def create_identity(
     if tls is not None:
         write_key_file(home / "keys" / "tls.pem", tls)
     if "registrar" in roles:
-        write_key_file(home / "keys" / f"{TRUST_KEY}.pem", ec.generate_private_key(ec.SECP256R1()))
+        trust_key = ec.generate_private_key(ec.SECP256R1())
+        write_key_file(home / "keys" / f"{TRUST_KEY}.pem", trust_key)
+        public = trust_key.public_key()
+        form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        write_atomic(home / TRUST_PUBLIC, public.public_bytes(*form))
     if root is not None:
         pin_root(home, root)
     write_atomic(home / "enrolment.json", sign_enrolment(enrolment, key))

@@ -1,0 +1,1 @@
+"""The implementing agency's side: TLS authority, trust data, rulings on requests, and its service."""

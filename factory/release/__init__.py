@@ -1,0 +1,1 @@
+"""From a reviewed product to a registered, signed and logged package."""

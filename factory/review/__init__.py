@@ -1,0 +1,1 @@
+"""Tests, pre-release report and two-person review of a built product."""

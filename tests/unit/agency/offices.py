@@ -1,0 +1,67 @@
+"""An agency with two registrars and whatever actors a test needs, made from real keys in a folder."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from factory.agency.office import Office, create_office, open_office, sign_trust
+from factory.identity import TRUST_PUBLIC, Identity, create_identity, install_admission
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+
+
+@dataclass
+class World:
+    folder: Path
+    office: Office
+    registrars: list[Identity]
+    others: dict[str, Identity] = field(default_factory=dict)
+
+    def publish(self) -> int:
+        for registrar in self.registrars:
+            sign_trust(registrar, self.office.trust_folder, now=self.office.now())
+        return self.office.publish()
+
+    def add(self, actor_id: str, organisation: str, *roles: str) -> Identity:
+        identity = person(self.folder, actor_id, organisation, *roles, root=self.office.root())
+        self.office.admit((identity.home / "enrolment.json").read_bytes())
+        self.others[actor_id] = identity
+        return identity
+
+    def install(self, now: datetime | None = None) -> None:
+        for identity in self.others.values():
+            install_admission(identity, self.office.response(identity.id), now=now or self.office.now())
+
+    def at(self, moment: datetime) -> None:
+        self.office = open_office(self.office.home, now=moment)
+
+
+def person(folder: Path, actor_id: str, organisation: str, *roles: str, root: bytes | None = None) -> Identity:
+    return create_identity(
+        folder / actor_id,
+        actor_id=actor_id,
+        organisation=organisation,
+        title_zh=f"测试 {actor_id}",
+        title_en=actor_id,
+        roles=roles,  # type: ignore[arg-type]
+        root=root,
+        now=NOW,
+    )
+
+
+def world(folder: Path, *, now: datetime = NOW) -> World:
+    registrars = [person(folder, f"registrar-{i}", "data-bureau", "registrar") for i in (1, 2)]
+    office = create_office(
+        folder / "agency",
+        actor_id="agency",
+        organisation="data-bureau",
+        title_zh="实施机构",
+        title_en="Implementing agency",
+        registrars=[(r.home / "enrolment.json").read_bytes() for r in registrars],
+        registrar_trust_keys=[(r.home / TRUST_PUBLIC).read_bytes() for r in registrars],
+        root_folders=[folder / f"root-{i}" for i in (1, 2, 3)],
+        release_policy=b"{}",
+        tlog_policy=b"quorum none\n",
+        now=now,
+    )
+    return World(folder, office, registrars)
