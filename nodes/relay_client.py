@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -75,7 +74,7 @@ class RelayClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -128,6 +127,11 @@ class RelayClient:
         """Put a parcel and wait for its reply; ride out a relay that is full or away for a moment.
 
         Args:
+            session: in which session.
+            responder: who shall answer.
+            channel: our stream of exchanges; no other thread or process uses it.
+            sequence: number within the channel, from 1.
+            parcel: what to send.
             deadline: value of ``time.monotonic`` at which to give up.
 
         Returns:
@@ -164,15 +168,19 @@ class RelayClient:
             stored, tries = True, 0
         return None
 
-    def fetch(self, busy: Iterable[str], *, wait_s: float) -> list[Frame]:
+    def fetch(self, busy: Iterable[Frame], *, wait_s: float) -> list[Frame]:
         """Wait for parcels that are for this actor.
+
+        Args:
+            busy: frames in work; no other parcel of their sessions comes while they are unanswered.
+            wait_s: how long to wait.
 
         Raises:
             httpx.HTTPError: not reachable.
             RelayRefusedError: refused.
             ContractError: the relay sent something else.
         """
-        params = {"wait_s": f"{wait_s:.3f}", "busy": ",".join(busy)}
+        params = {"wait_s": f"{wait_s:.3f}", "busy": ",".join(_token(frame) for frame in busy)}
         response = self._checked(self._http.get("/v1/frames", params=params, timeout=wait_s + 15))
         return [] if response.status_code == httpx.codes.NO_CONTENT else unpack_frames(response.content)
 
@@ -217,7 +225,8 @@ class _Server:
         self._client = client
         self._handler = handler
         self._stop = stop
-        self._busy: dict[str, threading.Thread] = {}
+        self._busy: dict[str, Frame] = {}
+        self._threads: dict[str, threading.Thread] = {}
         self._next: dict[str, Frame] = {}
         self._freed = threading.Condition()
 
@@ -231,7 +240,7 @@ class _Server:
 
     def _workers(self) -> list[threading.Thread]:
         with self._freed:
-            return list(self._busy.values())
+            return list(self._threads.values())
 
     def _poll(self) -> None:
         tries, reported = 0, ""
@@ -240,7 +249,7 @@ class _Server:
                 self._freed.wait_for(self._has_room, timeout=1.0)
                 if not self._has_room():
                     continue
-                busy = list(self._busy)
+                busy = list(self._busy.values())
             try:
                 frames = self._client.fetch(busy, wait_s=min(self._client.settings.poll_wait_s, float(WAIT_S_MAX)))
             except (httpx.HTTPError, RelayRefusedError) as error:
@@ -269,7 +278,8 @@ class _Server:
             if self._stop.is_set() or not self._has_room():
                 return  # still unanswered at the relay, which hands it out again
             worker = threading.Thread(target=self._work, args=(frame,), name=f"relay-{frame.session}", daemon=True)
-            self._busy[frame.session] = worker
+            self._busy[frame.session] = frame
+            self._threads[frame.session] = worker
         worker.start()
 
     def _work(self, frame: Frame) -> None:
@@ -279,23 +289,23 @@ class _Server:
                 self._send(current, self._handler(current.body))
                 current = self._next_after(current)
         finally:
-            with self._freed:
-                self._busy.pop(frame.session, None)
-                self._freed.notify_all()
+            self._free(frame.session)
 
     def _next_after(self, done: Frame) -> Frame | None:
+        """Return the parcel of this session that came meanwhile; else the session is free."""
         with self._freed:
             following = self._next.pop(done.session, None)
-            repeated = following and (following.asker, following.channel, following.sequence) == (
-                done.asker,
-                done.channel,
-                done.sequence,
-            )
-            if following is None or repeated or self._stop.is_set():
-                self._busy.pop(done.session, None)
-                self._freed.notify_all()
+            if following is None or _token(following) == _token(done) or self._stop.is_set():
+                self._free(done.session)
                 return None
+            self._busy[done.session] = following
             return following
+
+    def _free(self, session: str) -> None:
+        with self._freed:
+            if self._threads.get(session) is threading.current_thread():
+                del self._threads[session], self._busy[session]
+                self._freed.notify_all()
 
     def _send(self, frame: Frame, reply: bytes) -> None:
         if len(reply) > LIMITS.frame_bytes_max:
@@ -315,6 +325,10 @@ class _Server:
             else:
                 return
             tries = _pause(tries, give_up)
+
+
+def _token(frame: Frame) -> str:
+    return f"{frame.session}/{frame.asker}/{frame.channel}/{frame.sequence}"
 
 
 def _pause(tries: int, deadline: float) -> int:

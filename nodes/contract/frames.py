@@ -1,57 +1,136 @@
-"""Relay interface: paths, headers and limits of the data plane, shared by its three users.
+"""Relay interface: paths, headers and limits of the data plane, shared by its users.
 
-The relay stores opaque frames in one queue per (session, sender, recipient) and hands them
-out by long-poll. A frame is a parcel (``nodes.contract.wire``); its place in the queue is a
-sequence number that the sender counts from 1. A frame stays queued until the recipient
-acknowledges it, so either side may restart and go on.
+The relay carries *exchanges*: an asker puts a parcel for a responder, the responder fetches
+it by long-poll and puts the reply, the asker waits for it by long-poll. An exchange has a
+place: (session, asker, responder, channel, sequence). A *channel* is a name the asker draws
+for one stream of exchanges, so that several processes of one actor, or one that restarts,
+never mix; within a channel the sequence counts 1, 2, 3 … and one exchange is open at a time.
+
+A parcel stays at the relay until its reply is stored, a reply until the asker moves on, so
+any of the three may restart: the responder is handed unanswered parcels again, the asker
+asks again with the same bytes, and a relay that lost its memory answers 404 upon which the
+asker creates the session anew and repeats.
 
 Privacy: the relay sees who talks to whom, when and how much; frames that one department
-sends to another are sealed end to end, orders and steps are signed.
+sends to another are sealed end to end, asks and replies are signed.
 
-    PUT    /v1/sessions/{session}                    create or confirm: {"parties": […], "ttl_s": n}; operator only
-    DELETE /v1/sessions/{session}                    end the session and drop its queues; operator only
-    POST   /v1/sessions/{session}/to/{recipient}/{sequence}   put one frame; repeating it is harmless
-    GET    /v1/frames?wait_s=20                      next frames for me over all sessions (multipart parcel)
-    POST   /v1/sessions/{session}/from/{sender}/{sequence}/ack   frames up to ``sequence`` are done
+    PUT    /v1/sessions/{session}                {"parties": […], "ttl_s": n}: create, or add parties and time
+    DELETE /v1/sessions/{session}                end it for good and drop what it holds
+    POST   /v1/sessions/{session}/asks/{responder}/{channel}/{sequence}?wait_s=n    put; wait for the reply
+    GET    /v1/sessions/{session}/asks/{responder}/{channel}/{sequence}?wait_s=n    wait for the reply
+    DELETE /v1/sessions/{session}/asks/{responder}/{channel}    drop the channel and what it holds
+    GET    /v1/frames?wait_s=n&busy=…            for me: the oldest parcel of every session, except where an exchange
+                                                 listed in busy (session/asker/channel/sequence,…) is still unanswered
+    POST   /v1/sessions/{session}/replies/{asker}/{channel}/{sequence}    put the reply
+    GET    /v1/health                            200 for every known actor
 
-Status codes: 202 stored · 200 already stored with these bytes · 204 nothing within the wait ·
-403 not a party · 404 no such session · 409 this sequence holds other bytes, or a gap ·
-410 session ended or expired · 413 frame too large · 429 queue full, wait and repeat.
+Status codes: 200 done, or the reply, or stored before with these very bytes · 201 stored · 202 stored,
+no reply yet · 204 nothing within the wait · 400 malformed · 403 unknown actor or not a party · 404 no such
+session or exchange · 409 a gap, other bytes under this number, or an exchange still open · 410 session
+ended · 411 no length · 413 frame too large · 429 full, wait and repeat.
+
+Only operators create sessions; any actor may create ``control.<itself>.…`` sessions with an agency.
 """
 
+import json
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from nodes.contract import canonical
-from nodes.contract.errors import MalformedError, TooLargeError
+from nodes.contract import canonical, wire
+from nodes.contract.errors import ContractError, MalformedError, TooLargeError
 from nodes.contract.parameters import LIMITS
 
-_MAGIC = b"SFF1"
+_MAGIC = b"SFF2"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._:-]{0,95}")
+_STEP_TYPE = "application/vnd.shufang.step.v1+json"
+
+PARTIES_MAX = 256
+"""Most parties of one session."""
+
+SESSION_IDLE_S_MAX = 86_400
+"""Longest time a session may be left unused before the relay forgets it, in seconds."""
+
+WAIT_S_MAX = 30
+"""Longest long-poll, in seconds; below the idle limits usual for firewalls and proxies."""
+
+
+class RelayRefusedError(ContractError):
+    """The relay refuses a request.
+
+    Attributes:
+        status: HTTP status code as listed above.
+    """
+
+    code: ClassVar[str] = "relay.refused"
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame as the relay hands it out.
+    """One parcel as the relay hands it to the responder.
 
     Attributes:
-        session: the granted session, or ``control.<operator>.<node>`` for requests outside one.
-        sender: actor id, from the sender's TLS certificate and not from its word.
-        sequence: number in the queue of this session from this sender to the recipient, from 1.
+        session: the granted session, or a control session.
+        asker: actor id, from the asker's TLS certificate and not from its word.
+        channel: the asker's stream within the session.
+        sequence: number within the channel, from 1.
         body: the parcel.
     """
 
     session: str
-    sender: str
+    asker: str
+    channel: str
     sequence: int
     body: bytes
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` is fit as a session, actor or channel in a path."""
+    return _NAME.fullmatch(text) is not None
+
+
+def control_session(asker: str, responder: str) -> str:
+    """Return the name of the standing session for requests outside a granted session.
+
+    Raises:
+        ValueError: the two ids are too long together.
+    """
+    name = f"control.{asker}.{responder}"
+    if not is_name(name):
+        raise ValueError(f"expected actor ids that fit a session name of 96 characters, got {len(name)}")
+    return name
+
+
+def session_of(parcel: bytes) -> str | None:
+    """Return the session a step belongs to, or None for orders and queries.
+
+    The parcel is the caller's own; nothing is verified here.
+
+    Raises:
+        MalformedError: not a parcel.
+    """
+    envelope, _ = wire.unpack(parcel)
+    if envelope.payload_type != _STEP_TYPE:
+        return None
+    session = json.loads(envelope.payload).get("session_id")
+    if not isinstance(session, str) or not is_name(session):
+        raise MalformedError("expected the session of a step")
+    return session
 
 
 def pack_frames(frames: Sequence[Frame]) -> bytes:
     """Return several frames as the body of one response."""
     chunks = [_MAGIC, struct.pack(">I", len(frames))]
     for frame in frames:
-        head = canonical.dumps({"sender": frame.sender, "sequence": frame.sequence, "session": frame.session})
+        head = canonical.dumps(
+            {"asker": frame.asker, "channel": frame.channel, "sequence": frame.sequence, "session": frame.session}
+        )
         chunks += (struct.pack(">IQ", len(head), len(frame.body)), head, frame.body)
     return b"".join(chunks)
 
@@ -64,7 +143,7 @@ def unpack_frames(data: bytes) -> list[Frame]:
         TooLargeError: a frame over the limit.
     """
     if data[:4] != _MAGIC or len(data) < 8:
-        raise MalformedError("expected frames that start with SFF1")
+        raise MalformedError("expected frames that start with SFF2")
     (count,) = struct.unpack_from(">I", data, 4)
     frames, offset = [], 8
     for _ in range(count):
@@ -77,12 +156,20 @@ def unpack_frames(data: bytes) -> list[Frame]:
         end = offset + head_length + body_length
         if end > len(data):
             raise MalformedError("expected more bytes: the frames are truncated")
-        head = canonical.loads(data[offset : offset + head_length])
-        session, sender, sequence = head.get("session"), head.get("sender"), head.get("sequence")
-        if not isinstance(session, str) or not isinstance(sender, str) or not isinstance(sequence, int):
-            raise MalformedError("expected session, sender and sequence of a frame")
-        frames.append(Frame(session, sender, sequence, data[offset + head_length : end]))
+        frames.append(_frame(data[offset : offset + head_length], data[offset + head_length : end]))
         offset = end
     if offset != len(data):
         raise MalformedError("expected the frames to end with the last one")
     return frames
+
+
+def _frame(head_bytes: bytes, body: bytes) -> Frame:
+    head = canonical.loads(head_bytes)
+    names = (head.get("session"), head.get("asker"), head.get("channel"))
+    sequence = head.get("sequence")
+    if not isinstance(sequence, int) or sequence < 1:
+        raise MalformedError("expected the sequence of a frame, from 1")
+    session, asker, channel = (name if isinstance(name, str) and is_name(name) else "" for name in names)
+    if not (session and asker and channel):
+        raise MalformedError("expected session, asker and channel of a frame")
+    return Frame(session, asker, channel, sequence, body)
