@@ -1,0 +1,1 @@
+"""The transparency log of the operator, its witnesses and its monitor."""
