@@ -126,7 +126,8 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <title>公共数据产品登记凭证 Registration certificate</title>
 <style>
-body { font-family: "Noto Sans CJK SC", "Source Han Sans SC", sans-serif; max-width: 46em; margin: 2em auto; color: #1b1b1b; }
+body { font-family: "Noto Sans CJK SC", "Source Han Sans SC", sans-serif;
+  max-width: 46em; margin: 2em auto; color: #1b1b1b; }
 h1 { text-align: center; font-size: 1.6em; }
 h1 small { display: block; font-size: 0.6em; font-weight: normal; }
 table { border-collapse: collapse; width: 100%; }
@@ -139,7 +140,8 @@ th { width: 30%; background: #f3f5f7; font-weight: normal; }
 <table>
 @ROWS@
 </table>
-<p>本凭证由签名声明生成,以 <code>shufang verify</code> 离线核验为准。This page is derived from signed statements; <code>shufang verify</code> checks it offline.</p>
+<p>本凭证由签名声明生成,以 <code>shufang verify</code> 离线核验为准。<br>
+This page is derived from signed statements; <code>shufang verify</code> checks it offline.</p>
 </body>
 </html>
 """

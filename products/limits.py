@@ -16,6 +16,7 @@ class Limits:
         path_bytes_max: length of one relative path in UTF-8.
         path_depth_max: components of one path.
         tag_file_bytes_max: a manifest or another tag file that is not an envelope.
+        kept_bytes_max: all files that are interpreted, together; they are held in memory.
         envelope_bytes_max: one DSSE envelope.
         envelopes_max: envelopes of one package.
         proof_bytes_max: one log proof.
@@ -30,6 +31,7 @@ class Limits:
     path_bytes_max: int = 240
     path_depth_max: int = 12
     tag_file_bytes_max: int = 16 * 1024**2
+    kept_bytes_max: int = 128 * 1024**2
     envelope_bytes_max: int = 8 * 1024**2
     envelopes_max: int = 2_000
     proof_bytes_max: int = 64 * 1024

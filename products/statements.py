@@ -401,11 +401,11 @@ PREDICATES: dict[str, type[BaseModel]] = {
 }
 """The model of every predicate type that a package may hold."""
 
-_Predicate = TypeVar("_Predicate", bound=BaseModel, covariant=True)
+_Predicate_co = TypeVar("_Predicate_co", bound=BaseModel, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Statement(Generic[_Predicate]):
+class Statement(Generic[_Predicate_co]):
     """An in-toto statement whose predicate was read.
 
     Attributes:
@@ -416,7 +416,7 @@ class Statement(Generic[_Predicate]):
 
     predicate_type: str
     subjects: dict[str, str]
-    predicate: _Predicate
+    predicate: _Predicate_co
 
 
 def read(payload: bytes) -> Statement[BaseModel]:

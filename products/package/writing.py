@@ -1,0 +1,189 @@
+"""Writing a package: all or nothing, the same bytes from the same input.
+
+The writer adds no claim of its own: it copies what was signed, derives the bag's tag files and
+the certificate from it, and puts the finished folder in place with one rename.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from products import certificate, statements
+from products.dsse import Envelope
+from products.errors import IncompleteError, PackageExistsError
+from products.forms import GRANT, RELEASE, RESOURCE
+from products.log import LogProof
+from products.package import bag, paths
+from products.package.payload import Payload
+from products.package.reading import read_trust
+from products.statements import Grant, Release, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class SignedStatement:
+    """One envelope of the package with its log proof.
+
+    Attributes:
+        name: name of the statement, as the release statement lists it; ``release`` for itself.
+        actor: actor id of the signer.
+        envelope: canonical bytes of the DSSE envelope.
+        proof: bytes of the tlog-proof of this envelope.
+    """
+
+    name: str
+    actor: str
+    envelope: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSummary:
+    """What was written.
+
+    Attributes:
+        path: the package folder.
+        release_sha256: digest of the release statement's payload, the name of this release.
+        files: number of files.
+        size_bytes: sum of their sizes.
+        overhead_bytes: bytes outside ``data/``.
+    """
+
+    path: Path
+    release_sha256: str
+    files: int
+    size_bytes: int
+    overhead_bytes: int
+
+
+def write_package(
+    dest: Path,
+    *,
+    payload: Payload,
+    signed: Sequence[SignedStatement],
+    quality_reports: Mapping[str, bytes],
+    trust_dir: Path,
+) -> PackageSummary:
+    """Write the package of a release.
+
+    Args:
+        dest: folder to make; its parent exists.
+        payload: what was signed, from ``build_payload``.
+        signed: every envelope: resources, grant, runs, build, privacy, reviews, release.
+        quality_reports: the report that each resource statement names, by resource id.
+        trust_dir: the agency's published trust repository.
+
+    Returns:
+        A summary; the folder is complete and on disk.
+
+    Raises:
+        PackageExistsError: ``dest`` is there already.
+        IncompleteError: no release statement, or its subjects are not the payload.
+        ProductError: an envelope, proof or trust file that does not parse.
+    """
+    if dest.exists():
+        raise PackageExistsError(f"expected a new folder, {dest} exists; a release is never overwritten")
+    tags = _tag_files(payload, signed, quality_reports, trust_dir)
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".partial", dir=dest.parent))
+    try:
+        for path, content in {**payload.contents, **tags.files}.items():
+            _write(partial / path, content)
+        _sync_folders(partial)
+        partial.chmod(0o755)
+        partial.rename(dest)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync_folder(dest.parent)
+    overhead = sum(map(len, tags.files.values()))
+    return PackageSummary(
+        path=dest,
+        release_sha256=tags.release_sha256,
+        files=len(payload.contents) + len(tags.files),
+        size_bytes=overhead + sum(facts.size for facts in payload.facts.values()),
+        overhead_bytes=overhead,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tags:
+    files: dict[str, bytes]
+    release_sha256: str
+
+
+def _tag_files(
+    payload: Payload, signed: Sequence[SignedStatement], quality_reports: Mapping[str, bytes], trust_dir: Path
+) -> _Tags:
+    files: dict[str, bytes] = {f"trust/{name}": data for name, data in read_trust(trust_dir).items()}
+    for item in signed:
+        files[paths.envelope_path(item.name, item.actor)] = item.envelope
+        files[paths.proof_path(item.name, item.actor)] = item.proof
+    files |= {paths.quality_path(resource): report for resource, report in quality_reports.items()}
+    facts = certificate_facts(signed)
+    release = facts.release
+    if release.manifest.model_dump() != payload.manifest_digests:
+        raise IncompleteError("expected a release statement over exactly the files of the payload")
+    files[paths.CERTIFICATE_JSON] = certificate.certificate_json(facts)
+    files[paths.CERTIFICATE_HTML] = certificate.certificate_html(facts)
+    files |= bag.tag_files(release, payload.facts)
+    files[paths.TAGMANIFEST] = bag.manifest({path: hashlib.sha256(data).hexdigest() for path, data in files.items()})
+    for path in files:
+        paths.require_path(path)
+    return _Tags(files, facts.release_sha256)
+
+
+def certificate_facts(signed: Sequence[SignedStatement]) -> certificate.CertificateFacts:
+    """Return what the certificate says, from the envelopes of a release.
+
+    Raises:
+        IncompleteError: not one release and one grant among them.
+        ProductError: an envelope or proof that does not parse.
+    """
+    read = [(item, Envelope.from_bytes(item.envelope)) for item in signed]
+    by_digest = {envelope.payload_sha256: statements.read(envelope.payload) for _, envelope in read}
+    releases = {digest: item for digest, item in by_digest.items() if item.predicate_type == RELEASE}
+    grants = [item for item in by_digest.values() if item.predicate_type == GRANT]
+    if len(releases) != 1 or len(grants) != 1:
+        raise IncompleteError(f"expected one release and one grant, got {len(releases)} and {len(grants)}")
+    ((release_sha256, release),) = releases.items()
+    grant = cast(Grant, grants[0].predicate)
+    places = []
+    for item, envelope in read:
+        if envelope.payload_sha256 == release_sha256 and item.actor in grant.registrars:
+            proof = LogProof.from_bytes(item.proof)
+            places.append(certificate.LogPlace(item.actor, proof.note.checkpoint.origin, proof.index))
+    return certificate.CertificateFacts(
+        release=cast(Release, release.predicate),
+        release_sha256=release_sha256,
+        grant=grant,
+        resources=[cast(Resource, s.predicate) for s in by_digest.values() if s.predicate_type == RESOURCE],
+        places=places,
+    )
+
+
+def _write(location: Path, content: bytes | Path) -> None:
+    location.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(location, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(descriptor, "wb") as stream:
+        for chunk in bag.chunks_of(content):
+            stream.write(chunk)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folders(folder: Path) -> None:
+    for current, _, _ in os.walk(folder, topdown=False):
+        _sync_folder(Path(current))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
