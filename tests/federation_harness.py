@@ -102,6 +102,7 @@ class HarnessNode:
     parties: Mapping[str, Member]
     grant: Grant
     budget_left: int = 1_000_000
+    home: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="harness-"))
     sent: list[bytes] = field(default_factory=list)
     sessions: dict[str, TaskSession] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
@@ -178,7 +179,7 @@ class HarnessNode:
             actors=actors,
             secrets=HarnessSecrets(self.party, actors),
             now=lambda: datetime.now(UTC),
-            state_dir=tempfile.mkdtemp(prefix="harness-"),
+            state_dir=f"{self.home}/sessions/{order.session_id}",
             charge=self._charge,
         )
         session, outcome = self.spec.start(context)

@@ -11,7 +11,7 @@ from factory.hub.bus import NodeBus, NodeUnreachableError
 from nodes.contract import wire
 from nodes.contract.grant import Grant
 from nodes.contract.messages import Message, Order, Refusal, ResourceUse, Result, Step, decode, encode
-from nodes.contract.signing import Envelope, SigningKey, VerifyKey
+from nodes.contract.signing import Envelope, SigningKey, VerifyKey, sign
 
 STEP_TIMEOUT_S = 120.0
 
@@ -70,6 +70,7 @@ class Session:
         now: clock.
         clients: application units that take part.
         transcript: every signed answer received, in order of arrival.
+        order_envelopes: the signed order per node that accepted it; an application unit joins with it.
     """
 
     orders: NodeBus
@@ -83,6 +84,7 @@ class Session:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     session_id: str = field(default_factory=lambda: "s-" + secrets.token_hex(12))
     transcript: list[tuple[str, Envelope]] = field(default_factory=list)
+    order_envelopes: dict[str, Envelope] = field(default_factory=dict)
     bytes_sent: int = 0
     bytes_received: int = 0
     _order_sha256: dict[str, str] = field(default_factory=dict)
@@ -123,7 +125,9 @@ class Session:
 
         for node, answer in answers.items():
             if isinstance(answer, Reply):
-                self._order_sha256[node] = sha256_hex(requests[node].to_payload())
+                payload = requests[node].to_payload()
+                self._order_sha256[node] = sha256_hex(payload)
+                self.order_envelopes[node] = sign(self.key, Order.payload_type, payload)
                 self._sequence[node] = 0
         return answers
 

@@ -6,6 +6,9 @@ ContractError
 ├── TooLargeError             more bytes, parts or depth than the limits allow
 ├── BadSignatureError         a signature that does not verify, or a signer that is not expected
 ├── BadSealError              a sealed message that does not open for this recipient and header
+├── BadElementError           bytes that are no element of the group, or its identity
+├── BadProofError             an evaluation whose proof does not hold for the committed key
+├── BadCiphertextError        bytes that are no ciphertext or key of the named parameter set
 └── UnknownActorError         a name that the agency-signed trust data does not hold
 
 Every class has a ``code`` that is unique in the project and never reused, and says with
@@ -56,3 +59,21 @@ class UnknownActorError(ContractError):
     """The trust data does not name this actor, or not in this role or at this time."""
 
     code = "contract.unknown_actor"
+
+
+class BadElementError(ContractError):
+    """The bytes are not an element or scalar of ristretto255, or they are the identity."""
+
+    code = "contract.bad_element"
+
+
+class BadProofError(ContractError):
+    """The evaluation was not made with the key its maker has committed to."""
+
+    code = "contract.bad_proof"
+
+
+class BadCiphertextError(ContractError):
+    """The bytes are not a ciphertext or key of the named parameter set."""
+
+    code = "contract.bad_ciphertext"

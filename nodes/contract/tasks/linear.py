@@ -16,12 +16,16 @@ Steps, in this order (all from the operator; *sum* marks a masked vector):
     secagg.confirm, secagg.unmask   after each sum: agree on the survivors, then open
 """
 
+import math
+import struct
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from nodes.contract import canonical
+from nodes.contract.errors import MalformedError
 from nodes.contract.messages import Condition, Part, Scalar, Text
 from nodes.contract.parameters import SECAGG
 
@@ -141,3 +145,71 @@ def model_document(
             ],
         }
     )
+
+
+def digits(value: float) -> list[int]:
+    """Return ``value`` in units of 2**-``MOMENT_BITS`` as ``LIMBS`` signed digits, lowest first.
+
+    Raises:
+        ValueError: not finite, or beyond the top digit.
+    """
+    whole = round(Fraction(value) * 2**MOMENT_BITS)
+    sign, rest = (-1 if whole < 0 else 1), abs(whole)
+    parts = []
+    for _ in range(LIMBS - 1):
+        parts.append(sign * (rest % 2**LIMB_BITS))
+        rest //= 2**LIMB_BITS
+    if rest > 2**SECAGG.value_bits:
+        raise ValueError("expected a moment within 2**115 units of its column: rescale the column")
+    return [*parts, sign * rest]
+
+
+def from_digits(parts: Sequence[int]) -> float:
+    """Return the total that added digits stand for, correctly rounded."""
+    whole = sum(part * 2 ** (LIMB_BITS * place) for place, part in enumerate(parts))
+    return float(Fraction(whole, 2**MOMENT_BITS))
+
+
+def to_bytes(values: Sequence[float]) -> bytes:
+    """Return an array of float64 as an attachment: little-endian, row by row.
+
+    Raises:
+        ValueError: a value that is not finite.
+    """
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError("expected finite values")
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+def from_bytes(data: bytes, length: int) -> tuple[float, ...]:
+    """Read an array attachment of ``length`` float64.
+
+    Raises:
+        MalformedError: another length, or a value that is not finite.
+    """
+    if len(data) != 8 * length:
+        raise MalformedError(f"expected {length} float64, got {len(data)} bytes")
+    values = struct.unpack(f"<{length}d", data)
+    if not all(math.isfinite(value) for value in values):
+        raise MalformedError("expected finite float64")
+    return values
+
+
+def means_length(features: int) -> int:
+    """Entries of the masked vector of ``linear.means``: rows, positives, and two moments per feature."""
+    return 2 + features * (1 + LIMBS)
+
+
+def gram_length(features: int) -> int:
+    """Entries of the masked vector of ``linear.gram``: the upper triangle, row by row."""
+    return LIMBS * features * (features + 1) // 2
+
+
+def train_length(features: int) -> int:
+    """Entries of the masked vector of ``linear.train``: rows, rows·intercept, rows·weights."""
+    return 2 + features
+
+
+SCORE_LENGTH = 4 * BINS + 2
+"""Entries of the masked vector of ``linear.score``: for the training, then the test rows a histogram of
+the negatives, one of the positives; then the two sums of log losses in units of 2**-24."""

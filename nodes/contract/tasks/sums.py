@@ -1,0 +1,280 @@
+"""Encrypted sums (``sums.ckks``): what is counted, in which order, and who vouches for the sum.
+
+Each node turns its granted rows into one vector of integers whose order follows from the
+parameters alone. Nodes encrypt it under the agency's key, co-sign the sum of all
+ciphertexts, and the agency opens only a sum that every contributor has co-signed.
+
+Privacy:
+    Categories are declared, not read from the data, so the layout tells nothing about it;
+    rows outside the declared categories, or without a value, count as ``other``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from nodes.contract import canonical
+from nodes.contract.errors import MalformedError
+from nodes.contract.messages import Hex32, Message, Name, Part, Text, Time
+from nodes.contract.parameters import CKKS_SUMS
+from nodes.contract.signing import sha256_hex
+
+TASK = "sums.ckks"
+ENCRYPT = "sums.encrypt"
+ATTEST = "sums.attest"
+RELEASE = "sums.release"
+CONTRIBUTORS_MIN = 3
+"""Fewest nodes in an opened sum: with two, each knows the other's figure from its own."""
+COMPONENTS_MAX = 8192
+VALUE_MAX = 2**47 - 1
+"""Largest component of one node, so that two limbs of 24 bits hold it and 32 nodes stay below 2**53."""
+OTHER = "other"
+SLOTS = CKKS_SUMS.degree // 2
+
+Cell = tuple[int, ...]
+"""Place in a table: one category index per axis; the last index of an axis is ``other``."""
+
+
+class Category(Part):
+    """The public list of values of one column, in the order of the table.
+
+    Attributes:
+        column: column of the table.
+        values: accepted texts; or, with ``edges``, names of the bands.
+        edges: ascending whole numbers that cut a numeric column into bands: the first name
+            is below ``edges[0]``, the last from ``edges[-1]`` on.
+    """
+
+    column: Text
+    values: Annotated[tuple[Text, ...], Field(min_length=1, max_length=200, strict=False)]
+    edges: Annotated[tuple[Annotated[int, Field(ge=-(2**40), le=2**40)], ...], Field(max_length=199, strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Category":
+        if len(set(self.values)) != len(self.values) or OTHER in self.values:
+            raise ValueError(f"each value once, and none called {OTHER}")
+        if self.edges and (len(self.values) != len(self.edges) + 1 or list(self.edges) != sorted(set(self.edges))):
+            raise ValueError("ascending edges, and one more name than edges")
+        return self
+
+
+class Measure(Part):
+    """One table of the report.
+
+    Attributes:
+        name: unique name.
+        kind: ``count`` of rows by up to two columns, ``crosstab`` by exactly two; ``sum`` or
+            ``mean`` of a numeric column. A sum or mean publishes no count of its own.
+        column: the numeric column of a sum or mean.
+        by: columns that have a category list.
+        scale: values are multiplied by this and rounded to whole numbers.
+        lower, upper: public bounds in scaled units to which values are cut, to limit what one row can add.
+        squares: also sum the squares, for a standard deviation beside the mean.
+        round_to: published sums are multiples of this many scaled units.
+    """
+
+    name: Name
+    kind: Literal["count", "sum", "mean", "crosstab"]
+    column: Text | None = None
+    by: Annotated[tuple[Text, ...], Field(max_length=2, strict=False)] = ()
+    scale: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    lower: Annotated[int, Field(ge=-VALUE_MAX, le=VALUE_MAX)] | None = None
+    upper: Annotated[int, Field(ge=-VALUE_MAX, le=VALUE_MAX)] | None = None
+    squares: bool = False
+    round_to: Annotated[int, Field(ge=1, le=10**9)] = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Measure":
+        if (self.column is not None) != (self.kind in {"sum", "mean"}):
+            raise ValueError("a column for a sum or mean, and for nothing else")
+        if self.kind == "crosstab" and len(self.by) != 2:
+            raise ValueError("two columns for a cross-table")
+        if len(set(self.by)) != len(self.by):
+            raise ValueError("each column of a table once")
+        if self.squares and self.kind != "mean":
+            raise ValueError("squares only with a mean")
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise ValueError("lower below upper")
+        return self
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What each cell consists of."""
+        if self.column is None:
+            return ("count",)
+        return ("count", "sum", "squares") if self.squares else ("count", "sum")
+
+
+class SumsParameters(Part):
+    """Parameters of an order for ``sums.ckks``; equal at every node.
+
+    Attributes:
+        parameter_set: named CKKS set.
+        measures: the tables.
+        categories: one list per column that a table is broken down by.
+    """
+
+    version: Literal[1] = 1
+    parameter_set: Literal["ckks-8192-sums-v1"] = "ckks-8192-sums-v1"
+    measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=50, strict=False)]
+    categories: Annotated[tuple[Category, ...], Field(max_length=50, strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SumsParameters":
+        names = [measure.name for measure in self.measures]
+        listed = [category.column for category in self.categories]
+        if len(set(names)) != len(names) or len(set(listed)) != len(listed):
+            raise ValueError("each name and each category list once")
+        if not {column for measure in self.measures for column in measure.by} <= set(listed):
+            raise ValueError("a category list for every column of a table")
+        magnitudes = [(measure.column, measure.by) for measure in self.measures if measure.column is not None]
+        if len(set(magnitudes)) != len(magnitudes):
+            raise ValueError("a sum or a mean of a column by the same columns, not both: their ratio is an exact count")
+        if len(layout(self)) > COMPONENTS_MAX:
+            raise ValueError(f"at most {COMPONENTS_MAX} numbers in all tables")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are read, in order of first mention."""
+        found: dict[str, None] = {}
+        for measure in self.measures:
+            found |= dict.fromkeys(column for column in (measure.column, *measure.by) if column is not None)
+        return tuple(found)
+
+    def category(self, column: str) -> Category:
+        """Return the category list of ``column``."""
+        return next(category for category in self.categories if category.column == column)
+
+    def axes(self, measure: Measure) -> tuple[tuple[str, ...], ...]:
+        """Return the labels of each axis of a table, ``other`` last."""
+        return tuple((*self.category(column).values, OTHER) for column in measure.by)
+
+    @property
+    def sha256(self) -> str:
+        """Digest by which nodes and agency name these parameters."""
+        return sha256_hex(canonical.dumps(self.model_dump(mode="json")))
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One number of the vector.
+
+    Attributes:
+        measure: index in the parameters.
+        cell: place in its table.
+        part: ``count``, ``sum`` or ``squares``.
+    """
+
+    measure: int
+    cell: Cell
+    part: str
+
+
+def layout(parameters: SumsParameters) -> tuple[Component, ...]:
+    """Return what each place of the vector holds; both sides derive it from the parameters."""
+    return tuple(
+        Component(index, cell, part)
+        for index, measure in enumerate(parameters.measures)
+        for cell in product(*(range(len(axis)) for axis in parameters.axes(measure)))
+        for part in measure.parts
+    )
+
+
+def to_limbs(values: Sequence[int]) -> list[list[int]]:
+    """Split integers into limbs and cut them into one list per ciphertext.
+
+    Args:
+        values: integers within ±``VALUE_MAX``, in the order of ``layout``.
+
+    Returns:
+        Per ciphertext ``SLOTS`` whole numbers: low limbs in [0, 2**24) in the first half, signed high limbs in
+        the second.
+
+    Raises:
+        MalformedError: a value out of range.
+    """
+    if any(abs(value) > VALUE_MAX for value in values):
+        raise MalformedError(f"expected every figure within ±{VALUE_MAX}; use a smaller scale or bounds")
+    half, blocks = SLOTS // 2, []
+    for start in range(0, len(values), half):
+        block = [0] * SLOTS
+        for place, value in enumerate(values[start : start + half]):
+            block[half + place], block[place] = divmod(value, 2**CKKS_SUMS.limb_bits)
+        blocks.append(block)
+    return blocks
+
+
+def from_limbs(blocks: Sequence[Sequence[int]], count: int) -> list[int]:
+    """Join summed limbs again; the inverse of ``to_limbs`` also after addition.
+
+    Raises:
+        MalformedError: another number of blocks than ``count`` values need.
+    """
+    half = SLOTS // 2
+    if len(blocks) != ciphertexts(count) or any(len(block) != SLOTS for block in blocks):
+        raise MalformedError(f"expected {ciphertexts(count)} blocks of {SLOTS} numbers")
+    joined = [
+        low + high * 2**CKKS_SUMS.limb_bits
+        for block in blocks
+        for low, high in zip(block[:half], block[half:], strict=True)
+    ]
+    return joined[:count]
+
+
+def ciphertexts(count: int) -> int:
+    """Return how many ciphertexts ``count`` values take."""
+    half = SLOTS // 2
+    return -(-count // half)
+
+
+class HePublicKey(Message):
+    """The agency's certificate of its encryption key.
+
+    Attributes:
+        agency: actor id of the key service.
+        parameter_set: named CKKS set.
+        key_sha256: digest of the key's bytes.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.shufang.he-public-key.v1+json"
+
+    version: Literal[1] = 1
+    agency: Name
+    parameter_set: Literal["ckks-8192-sums-v1"]
+    key_sha256: Hex32
+    not_before: Time
+    not_after: Time
+
+
+class SumAttestation(Message):
+    """One contributor's word that a ciphertext is the sum of exactly these contributions.
+
+    Attributes:
+        node: who attests.
+        session_id, grant_id, grant_sha256: the session and its grant.
+        order_sha256: digest of the attesting node's order.
+        parameters_sha256: digest of the parameters.
+        resources_sha256: digest of what the attesting node read (resources, columns, row filters).
+        key_sha256: digest of the agency's public key.
+        contributors: actor ids, sorted, the attesting node among them.
+        sum_sha256: digests of the sum's ciphertexts, in order.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.shufang.sum-attestation.v1+json"
+
+    version: Literal[1] = 1
+    node: Name
+    session_id: Name
+    grant_id: Name
+    grant_sha256: Hex32
+    order_sha256: Hex32
+    parameters_sha256: Hex32
+    resources_sha256: Hex32
+    key_sha256: Hex32
+    contributors: Annotated[tuple[Name, ...], Field(min_length=CONTRIBUTORS_MIN, max_length=200, strict=False)]
+    sum_sha256: Annotated[tuple[Hex32, ...], Field(min_length=1, max_length=8, strict=False)]
+    attested_at: Time
