@@ -118,12 +118,12 @@ class SecureSums:
         """
         parties = tuple(sorted(opened))
         self._threshold = masking.threshold(len(parties), self.session.grant.thresholds.contributors_min)
-        envelopes = self._advertised(self._present(opened, "order"))
+        envelopes = self._advertised(self.present(opened, "order"))
         if len(envelopes) >= self._threshold:
             self._roster_sha256 = masking.roster_sha256(envelopes)
         roster = self._require_enough(sorted(envelopes))
         parts = [envelopes[node].to_bytes() for node in roster]
-        shared = self._present(
+        shared = self.present(
             self.session.step("secagg.keys", {node: {} for node in roster}, dict.fromkeys(roster, parts)), "keys"
         )
         holders = self._require_enough(sorted(shared))
@@ -139,7 +139,7 @@ class SecureSums:
             {node: {"holders": list(holders)} for node in holders},
             {node: [sealed[node][peer] for peer in holders if peer != node] for node in holders},
         )
-        self.active = self._require_enough(sorted(self._present(received, "shares")))
+        self.active = self._require_enough(sorted(self.present(received, "shares")))
 
     def sum(self, kind: str, body: Mapping[str, Any], attachments: Sequence[bytes] = (), *, length: int) -> OpenedSum:
         """Ask every active node for a masked vector, agree on who answered, and open the total.
@@ -162,13 +162,13 @@ class SecureSums:
         Privacy:
             Only the total over at least the threshold of nodes becomes known.
         """
-        if self._number >= self.sums:
+        if self.is_exhausted:
             raise SumLostError(f"expected at most {self.sums} sums in a session: start a new session")
         number, active = self._number, self.active
         self._number += 1
         question = masking.question_sha256(kind, body, wire.digests(attachments))
         asked = {**body, "active": list(active), "sum": number}
-        replies = self._present(
+        replies = self.present(
             self.session.step(kind, dict.fromkeys(active, asked), dict.fromkeys(active, tuple(attachments))), kind
         )
         survivors = self._require_enough(sorted(replies))
@@ -197,11 +197,11 @@ class SecureSums:
     ) -> tuple[dict[str, bytes], dict[str, X25519PrivateKey]]:
         listed = {node: sha256_hex(replies[node].attachments[0]) for node in survivors}
         body = {"sum": number, "survivors": listed}
-        confirmed = self._present(self.session.step("secagg.confirm", dict.fromkeys(survivors, body)), "confirm")
+        confirmed = self.present(self.session.step("secagg.confirm", dict.fromkeys(survivors, body)), "confirm")
         self._require_sum(confirmed, "confirmed")
         parts = [reply.attachments[0] for reply in confirmed.values() if len(reply.attachments) == 1]
         asked = {node: {"sum": number} for node in confirmed}
-        opened = self._present(
+        opened = self.present(
             self.session.step("secagg.unmask", asked, dict.fromkeys(confirmed, tuple(parts))), "unmask"
         )
         self._require_sum(opened, "opened")
@@ -247,7 +247,17 @@ class SecureSums:
                 raise NodeReplyError(f"expected the signed keys of {node} as the only attachment") from error
         return envelopes
 
-    def _present(self, answers: Mapping[str, Answer], stage: str) -> dict[str, Reply]:
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every prepared sum has been used."""
+        return self._number >= self.sums
+
+    def present(self, answers: Mapping[str, Answer], stage: str) -> dict[str, Reply]:
+        """Return the replies of the nodes that are still there; note the others as dropped at ``stage``.
+
+        Raises:
+            NodeRefusedError: a node refused what it was asked.
+        """
         replies = {}
         for node, answer in sorted(answers.items()):
             if isinstance(answer, NodeUnreachableError) or (isinstance(answer, Refusal) and answer.code in _GONE):

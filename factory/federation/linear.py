@@ -1,0 +1,323 @@
+"""Operator half of ``linear.secagg``: train, score and package a horizontal logistic regression.
+
+The pooled optimum is reached without pooling: nodes standardise with jointly computed means
+and scales, precondition with the joint second moments, and in each round return rows and
+rows·weights after their local steps; the average is the next point (federated averaging),
+extrapolated with Nesterov's momentum. With one local step the fixed point is the pooled
+optimum; with more it drifts towards an average of the nodes' own optima.
+
+Privacy: this side sees masked vectors and opened sums (``factory.federation.secagg``):
+rows and positives, per feature count, mean and second moments, per round the average of the
+weights, 64-bin score histograms, each over all contributing nodes. Of a single node it
+sees two rounded metrics on its test rows, unless that node withholds them.
+
+Source:
+    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
+    Data", AISTATS 2017 (federated averaging); Böhning & Lindsay 1988 (the bound on the
+    Hessian); O'Donoghue & Candès, "Adaptive restart for accelerated gradient schemes",
+    Found. Comput. Math. 15, 2015.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from factory.errors import FactoryError
+from factory.federation.secagg import NodeReplyError, OpenedSum, SecureSums, SumLostError
+from factory.federation.session import Reply, Session
+from nodes.contract.messages import ResourceUse
+from nodes.contract.parameters import SECAGG
+from nodes.contract.tasks import linear as contract
+from nodes.contract.tasks.linear import BINS, LinearParameters
+
+Floats = NDArray[np.float64]
+
+_UNIT = 2**SECAGG.scale_bits
+
+
+class NothingToLearnError(FactoryError):
+    """The joint training rows hold one class only, or a feature has no value anywhere."""
+
+    code = "federation.nothing_to_learn"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a training run is.
+
+    Attributes:
+        stage: ``keys``, ``means``, ``gram``, ``train``, ``score``, ``compare`` or ``accept``.
+        done, total: rounds of the stage.
+        contributors: nodes in the last opened sum.
+        moved_micro: how far the weights moved in the last round, in millionths.
+    """
+
+    stage: str
+    done: int
+    total: int
+    contributors: int
+    moved_micro: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One training round: which sum, who contributed, how far the weights moved."""
+
+    sum_number: int
+    contributors: tuple[str, ...]
+    moved_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinearModel:
+    """A trained model with everything that may be said about it.
+
+    Attributes:
+        parameters: as ordered.
+        means, scales, weights: per feature; the model is ``σ(intercept + Σ weight·(x-mean)/scale)``.
+        intercept: its constant.
+        metrics: integers; ``_micro`` are millionths, see ``measure``.
+        baselines: per node its own model beside the federated one on its own test rows, in
+            hundredths, or ``{"withheld": True}``; nodes that dropped are missing.
+        rounds: the training rounds.
+        parties: nodes that started.
+        dropped: nodes lost on the way, with the stage.
+        document: bytes of ``model.json``, the file the nodes vouched for.
+        vouched: nodes that vouched for it.
+    """
+
+    parameters: LinearParameters
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+    weights: tuple[float, ...]
+    intercept: float
+    metrics: Mapping[str, int]
+    baselines: Mapping[str, Mapping[str, Any]]
+    rounds: tuple[Round, ...]
+    parties: tuple[str, ...]
+    dropped: Mapping[str, str]
+    document: bytes
+    vouched: tuple[str, ...]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+        return self.parameters.features
+
+    @property
+    def contributors_min(self) -> int:
+        """Fewest nodes in any training round."""
+        return min(len(item.contributors) for item in self.rounds)
+
+
+def train(
+    session: Session,
+    resources: Mapping[str, Sequence[ResourceUse]],
+    parameters: LinearParameters,
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> LinearModel:
+    """Open the session at every node of ``resources``, train, score and have the model vouched for.
+
+    The session stays open; ``session.close()`` brings the node-run statements.
+
+    Args:
+        session: not yet open, under a grant for ``linear.secagg``.
+        resources: one table per node, with the columns ``parameters.columns``.
+        parameters: of the model; the same input and seed give the same model.
+        progress: called after every stage and round.
+
+    Raises:
+        NodeRefusedError: a node refused the order or a step.
+        TooFewNodesError: fewer nodes than the threshold are left.
+        NothingToLearnError: one class only, or a feature without values.
+        NodeReplyError: a reply that is not what the protocol asks for.
+    """
+    answers = session.open(contract.TASK, parameters.model_dump(mode="json"), resources)
+    sums = SecureSums(session, parameters.sums)
+    sums.setup(answers)
+    progress(Progress("keys", 1, 1, len(sums.active)))
+    return _Run(sums, parameters, progress).model(tuple(sorted(resources)))
+
+
+@dataclass(slots=True)
+class _Run:
+    sums: SecureSums
+    parameters: LinearParameters
+    progress: Callable[[Progress], None]
+    rounds: list[Round] = field(default_factory=list)
+
+    def model(self, parties: tuple[str, ...]) -> LinearModel:
+        number, means = self._means()
+        scales, preconditioner = self._bound(number, means)
+        weights = self._descend(means, scales, preconditioner)
+        metrics = {"train_rows": number, **self._score(means, scales, weights)}
+        document = contract.model_document(
+            self.parameters, means=means, scales=scales, weights=weights[1:], intercept=weights[0]
+        )
+        baselines = {node: dict(reply.body) for node, reply in self._ask_each("linear.compare").items()}
+        self.progress(Progress("compare", 1, 1, len(baselines)))
+        vouched = self._ask_each("linear.accept", (document,))
+        self.progress(Progress("accept", 1, 1, len(vouched)))
+        return LinearModel(
+            parameters=self.parameters,
+            means=tuple(means),
+            scales=tuple(scales),
+            weights=tuple(weights[1:]),
+            intercept=weights[0],
+            metrics=metrics,
+            baselines=baselines,
+            rounds=tuple(self.rounds),
+            parties=parties,
+            dropped=dict(self.sums.dropped),
+            document=document,
+            vouched=tuple(sorted(vouched)),
+        )
+
+    def _means(self) -> tuple[int, list[float]]:
+        count = len(self.parameters.features)
+        opened = self._sum("linear.means", (), contract.means_length(count))
+        number, positives, *moments = opened.values
+        if not 0 < positives < number:
+            raise NothingToLearnError("expected training rows of both classes over all nodes, got one class only")
+        means = []
+        for place, name in enumerate(self.parameters.features):
+            present, *parts = moments[place * (1 + contract.LIMBS) : (place + 1) * (1 + contract.LIMBS)]
+            if present <= 0:
+                raise NothingToLearnError(f"expected values of {name} at one node at least: leave the feature out")
+            means.append(contract.from_digits(parts) / present)
+        self.progress(Progress("means", 1, 1, len(opened.contributors)))
+        return number, means
+
+    def _bound(self, number: int, means: list[float]) -> tuple[list[float], Floats]:
+        count = len(means)
+        opened = self._sum("linear.gram", (contract.to_bytes(means),), contract.gram_length(count))
+        gram = np.zeros((count, count))
+        upper = [
+            contract.from_digits(opened.values[at : at + contract.LIMBS])
+            for at in range(0, len(opened.values), contract.LIMBS)
+        ]
+        gram[np.triu_indices(count)] = upper
+        gram = np.maximum(gram, 0) * np.eye(count) + np.triu(gram, 1) + np.triu(gram, 1).T
+        scales = np.sqrt(np.diag(gram) / number)
+        scales[scales == 0] = 1.0
+        bound = np.zeros((count + 1, count + 1))
+        bound[0, 0] = 0.25
+        bound[1:, 1:] = gram / (4.0 * number * np.outer(scales, scales)) + self._penalty * np.eye(count)
+        self.progress(Progress("gram", 1, 1, len(opened.contributors)))
+        return [float(scale) for scale in scales], np.linalg.inv(bound).astype(np.float64)
+
+    def _descend(self, means: list[float], scales: list[float], preconditioner: Floats) -> list[float]:
+        count, most = len(means), self.parameters.rounds
+        fixed = (contract.to_bytes(means), contract.to_bytes(scales))
+        flat = contract.to_bytes(preconditioner.ravel().tolist())
+        last = np.zeros(count + 1)
+        point, age = last, 0
+        for done in range(1, most + 1):
+            attachments = (*fixed, contract.to_bytes(point.tolist()), flat)
+            opened = self._sum("linear.train", attachments, contract.train_length(count))
+            number, *totals = opened.values
+            if number <= 0:
+                raise NodeReplyError("expected training rows at the contributors")
+            average = np.array([total / (number * _UNIT) for total in totals])
+            moved = float(np.max(np.abs(average - point)))
+            if float((point - average) @ (average - last)) > 0:
+                age = 0
+            else:
+                age += 1
+            point, last = average + age / (age + 3) * (average - last), average
+            moved_micro = min(round(moved * 1_000_000), 2**53 - 1)
+            self.rounds.append(Round(opened.number, opened.contributors, moved_micro))
+            self.progress(Progress("train", done, most, len(opened.contributors), moved_micro))
+            if moved_micro <= self.parameters.tolerance_micro:
+                break
+        return [float(value) for value in last]
+
+    def _score(self, means: list[float], scales: list[float], weights: list[float]) -> dict[str, int]:
+        attachments = (contract.to_bytes(means), contract.to_bytes(scales), contract.to_bytes(weights))
+        opened = self._sum("linear.score", attachments, contract.SCORE_LENGTH)
+        self.progress(Progress("score", 1, 1, len(opened.contributors)))
+        return measure(opened.values)
+
+    def _sum(self, kind: str, attachments: Sequence[bytes], length: int) -> OpenedSum:
+        while True:
+            try:
+                return self.sums.sum(kind, {}, attachments, length=length)
+            except SumLostError:
+                if self.sums.is_exhausted:
+                    raise
+
+    def _ask_each(self, kind: str, attachments: tuple[bytes, ...] = ()) -> dict[str, Reply]:
+        nodes = self.sums.active
+        return self.sums.present(
+            self.sums.session.step(kind, {node: {} for node in nodes}, dict.fromkeys(nodes, attachments)), kind
+        )
+
+    @property
+    def _penalty(self) -> float:
+        return self.parameters.l2_micro / 1_000_000
+
+
+def measure(values: Sequence[int]) -> dict[str, int]:
+    """Turn the opened score histograms into metrics.
+
+    Args:
+        values: see ``contract.SCORE_LENGTH``.
+
+    Returns:
+        Millionths, for ``train`` and ``test`` where both classes are present: ``auc``
+        (within-bin ties count half) with ``auc_low`` and ``auc_high``, between which the
+        exact figure lies; ``accuracy``; ``log_loss``. ``membership_auc_micro`` and
+        ``membership_advantage_micro``: how well the confidence in the true class tells
+        training rows from test rows (500 000 and 0 mean not at all).
+
+    Privacy:
+        All of it is about the contributors together.
+
+    Source:
+        Yeom et al., "Privacy Risk in Machine Learning", CSF 2018 (membership advantage).
+    """
+    cells = np.array(values[: 4 * BINS], dtype=np.int64).reshape(2, 2, BINS)
+    if bool((cells < 0).any()):
+        raise NodeReplyError("expected histograms without negative counts")
+    metrics: dict[str, int] = {}
+    for place, name in enumerate(("train", "test")):
+        negative, positive = (int(cells[place, side].sum()) for side in (0, 1))
+        if negative + positive == 0:
+            continue
+        right = int(cells[place, 0, : BINS // 2].sum() + cells[place, 1, BINS // 2 :].sum())
+        metrics[f"accuracy_{name}_micro"] = _micro(right, negative + positive)
+        metrics[f"log_loss_{name}_micro"] = _micro(values[4 * BINS + place], (negative + positive) * _UNIT)
+        if negative and positive:
+            metrics |= {
+                f"auc_{key}{name}_micro": value for key, value in _area(cells[place, 0], cells[place, 1]).items()
+            }
+    confidence = cells[:, 1] + cells[:, 0, ::-1]
+    if int(confidence[0].sum()) and int(confidence[1].sum()):
+        area = _area(confidence[1], confidence[0])
+        member, other = (np.cumsum(side[::-1]) / side.sum() for side in (confidence[0], confidence[1]))
+        metrics["membership_auc_micro"] = area[""]
+        metrics["membership_advantage_micro"] = max(round(float(np.max(member - other)) * 1_000_000), 0)
+    return metrics
+
+
+def _area(negative: NDArray[np.int64], positive: NDArray[np.int64]) -> dict[str, int]:
+    below = np.concatenate([[0], np.cumsum(negative)[:-1]])
+    sure, tied = int(positive @ below), int(positive @ negative)
+    pairs = int(negative.sum()) * int(positive.sum())
+    return {"": _micro(2 * sure + tied, 2 * pairs), "low_": _micro(sure, pairs), "high_": _micro(sure + tied, pairs)}
+
+
+def _micro(numerator: int, denominator: int) -> int:
+    return round(numerator * 1_000_000 / denominator)
+
+
+def close(session: Session) -> dict[str, Reply]:
+    """End the session and return the answers of the nodes that are still in it.
+
+    A node that dropped out is missing; its statement can be asked for later.
+    """
+    return {node: answer for node, answer in session.close().items() if isinstance(answer, Reply)}

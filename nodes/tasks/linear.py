@@ -1,0 +1,320 @@
+"""Node half of ``linear.secagg``: this node's part of a horizontal logistic regression.
+
+``nodes.contract.tasks.linear`` lists the steps. Each figure is masked before it leaves;
+``nodes.privacy.secagg`` decides whether a sum may start and whether it may be opened.
+
+Privacy: the operator learns, of all contributing nodes together, rows and positives, per
+feature the count, mean and second moments, per round the rows-weighted average of the
+weights, and score histograms of 64 bins. Each is asked at most once (weights: once per
+round and never twice from the same point), so no sum can be compared with itself over
+fewer nodes. Of this node alone leave, once and only over at least ``cell_min`` test rows of
+each class: area under the curve and accuracy of its own and of the federated model on
+its test rows, rounded to hundredths.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nodes.contract import masking, wire
+from nodes.contract.errors import MalformedError
+from nodes.contract.messages import RefusalCode
+from nodes.contract.parameters import SECAGG
+from nodes.contract.signing import sha256_hex
+from nodes.contract.tasks import linear as contract
+from nodes.contract.tasks.linear import LinearParameters
+from nodes.privacy.secagg import MaskedSums, refuse
+from nodes.tasks import linear_rows as rows
+from nodes.tasks.linear_rows import Floats
+from nodes.tasks.spec import Outcome, TaskContext, TaskRefusedError, TaskSession
+
+_UNIT = 2**SECAGG.scale_bits
+_PHASES = ("linear.means", "linear.gram", "linear.train", "linear.score")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Model:
+    means: Floats
+    scales: Floats
+    weights: Floats
+
+    def logits(self, values: Floats) -> Floats:
+        result: Floats = rows.standardised(values, self.means, self.scales) @ self.weights
+        return result
+
+
+@dataclass(slots=True, repr=False)
+class LinearSession:
+    """One session at one node; see the module. Holds rows and secrets: its repr shows none."""
+
+    operator: str
+    parameters: LinearParameters
+    cell_min: int
+    data: rows.Rows
+    sums: MaskedSums
+    outputs: list[dict[str, str]] = field(default_factory=list)
+    _opened: dict[str, int] = field(default_factory=dict)
+    _questions: set[str] = field(default_factory=set)
+    _asked: tuple[str, str, _Model | None] | None = None
+    _scored: _Model | None = None
+    _compared: bool = False
+
+    def step(self, sender: str, kind: str, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        """Do one step; see ``TaskSession.step``."""
+        if sender != self.operator:
+            raise TaskRefusedError(RefusalCode.SENDER_ROLE, "expected the operator of the order")
+        if kind in _PHASES:
+            return self._masked(kind, body, attachments)
+        acts: dict[str, Callable[[Mapping[str, Any], Sequence[bytes]], Outcome]] = {
+            "secagg.keys": self._keys,
+            "secagg.shares": self._shares,
+            "secagg.confirm": self._confirm,
+            "secagg.unmask": self._unmask,
+            "linear.compare": self._compare,
+            "linear.accept": self._accept,
+        }
+        if kind not in acts:
+            raise TaskRefusedError(RefusalCode.KIND_UNKNOWN, "expected a step of linear.secagg")
+        return acts[kind](body, attachments)
+
+    def finish(self) -> dict[str, Any]:
+        """Forget rows and secrets; return the facts of the node-run statement."""
+        self.sums.close()
+        empty = np.empty((0, len(self.parameters.features)))
+        none = np.empty(0, dtype=bool)
+        self.data = rows.Rows(empty, none, empty, none)
+        return {
+            "contributors": min(self.sums.opened, default=0),
+            "outputs": list(self.outputs),
+            "parameter_set": SECAGG.name,
+            "sums_opened": len(self.sums.opened),
+            "training_rounds": self._opened.get("linear.train", 0),
+            "own_metrics_given": self._compared,
+        }
+
+    def _keys(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        _fields(body)
+        return Outcome({}, tuple(self.sums.share(attachments)))
+
+    def _shares(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        _fields(body, "holders")
+        self.sums.receive(_names(body["holders"]), attachments)
+        return Outcome()
+
+    def _confirm(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        _fields(body, "sum", "survivors")
+        _parts(attachments, 0)
+        survivors = body["survivors"]
+        if not isinstance(survivors, dict) or not all(isinstance(value, str) for value in survivors.values()):
+            raise refuse("expected a digest per survivor")
+        try:
+            envelope = self.sums.confirm(_number(body["sum"]), survivors)
+        except ValueError as error:
+            raise refuse("expected SHA-256 digests of the masked vectors") from error
+        return Outcome({}, (envelope.to_bytes(),))
+
+    def _unmask(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        _fields(body, "sum")
+        seeds, keys = self.sums.unmask(_number(body["sum"]), attachments)
+        if self._asked is not None:
+            kind, question, model = self._asked
+            self._opened[kind] = self._opened.get(kind, 0) + 1
+            self._questions.add(question)
+            self._scored = model if kind == "linear.score" else None
+            self._asked = None
+        return Outcome({"seeds": seeds, "keys": keys})
+
+    def _masked(self, kind: str, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        _fields(body, "active", "sum")
+        number, active = _number(body["sum"]), _names(body["active"])
+        self.sums.check_turn(number, active)
+        question = masking.question_sha256(kind, body, wire.digests(attachments))
+        self._check_phase(kind, question)
+        try:
+            vector, model = self._vector(kind, attachments)
+            ring = masking.to_ring(vector)
+        except ValueError as error:
+            raise refuse(f"expected figures of {kind} within the range of {SECAGG.name}") from error
+        masked = self.sums.mask(number, active, question, ring)
+        self._asked = (kind, question, model)
+        return Outcome({}, (masked,))
+
+    def _check_phase(self, kind: str, question: str) -> None:
+        most = self.parameters.rounds if kind == "linear.train" else 1
+        if self._opened.get(kind, 0) >= most:
+            raise refuse(f"expected {kind} to be opened at most {most} times in a session")
+        if any(self._opened.get(later) for later in _PHASES[_PHASES.index(kind) + 1 :]):
+            raise refuse(f"expected {kind} before what follows from it")
+        if question in self._questions:
+            raise refuse("expected another question than one that was opened before")
+
+    def _vector(self, kind: str, attachments: Sequence[bytes]) -> tuple[list[int], _Model | None]:
+        match kind:
+            case "linear.means":
+                _parts(attachments, 0)
+                return self._means(), None
+            case "linear.gram":
+                (means,) = _arrays(attachments, len(self.parameters.features))
+                return self._gram(means), None
+            case "linear.train":
+                return self._train(attachments), None
+            case _:
+                return self._score(attachments)
+
+    def _means(self) -> list[int]:
+        present, totals = rows.present_totals(self.data.train)
+        vector = [len(self.data.train), int(self.data.train_positive.sum())]
+        for count, total in zip(present, totals, strict=True):
+            vector += [int(count), *contract.digits(float(total))]
+        return vector
+
+    def _gram(self, means: Floats) -> list[int]:
+        difference = rows.centred(self.data.train, means)
+        gram = difference.T @ difference
+        upper = gram[np.triu_indices(len(means))]
+        return [digit for value in upper for digit in contract.digits(float(value))]
+
+    def _train(self, attachments: Sequence[bytes]) -> list[int]:
+        count = len(self.parameters.features)
+        means, scales, weights, flat = _arrays(attachments, count, count, count + 1, (count + 1) ** 2)
+        _positive(scales)
+        moved = rows.steps(
+            rows.standardised(self.data.train, means, scales),
+            self.data.train_positive,
+            weights,
+            preconditioner=flat.reshape(count + 1, count + 1),
+            penalty=self.parameters.l2_micro / 1_000_000,
+            count=self.parameters.local_steps,
+        )
+        number = len(self.data.train)
+        return [number, *(round(float(weight) * number * _UNIT) for weight in moved)]
+
+    def _score(self, attachments: Sequence[bytes]) -> tuple[list[int], _Model]:
+        count = len(self.parameters.features)
+        means, scales, weights = _arrays(attachments, count, count, count + 1)
+        _positive(scales)
+        model = _Model(means, scales, weights)
+        vector: list[int] = []
+        losses: list[int] = []
+        data = self.data
+        for values, positive in ((data.train, data.train_positive), (data.test, data.test_positive)):
+            logits = model.logits(values)
+            vector += [int(cell) for cell in rows.histogram(logits[~positive])]
+            vector += [int(cell) for cell in rows.histogram(logits[positive])]
+            losses.append(round(rows.log_loss_total(logits, positive) * _UNIT))
+        return [*vector, *losses], model
+
+    def _compare(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        _fields(body)
+        _parts(attachments, 0)
+        if self._scored is None or self._compared:
+            raise refuse("expected one comparison, after the scores were opened")
+        self._compared = True
+        data, positive = self.data, self.data.test_positive
+        classes = (int(positive.sum()), int((~positive).sum()))
+        trainable = bool(data.train_positive.any()) and not bool(data.train_positive.all())
+        if min(classes) < self.cell_min or not trainable:
+            return Outcome({"withheld": True})
+        penalty = self.parameters.l2_micro / 1_000_000
+        alone = _Model(*rows.fit_alone(data.train, data.train_positive, penalty=penalty))
+        body_out: dict[str, Any] = {"withheld": False}
+        for name, model in (("alone", alone), ("federated", self._scored)):
+            logits = model.logits(data.test)
+            body_out[f"{name}_auc_x100"] = round(rows.auc(logits, positive) * 100)
+            body_out[f"{name}_accuracy_x100"] = round(rows.accuracy(logits, positive) * 100)
+        return Outcome(body_out)
+
+    def _accept(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        _fields(body)
+        _parts(attachments, 1)
+        if self._scored is None or self.outputs:
+            raise refuse("expected one model file, after its scores were opened")
+        expected = contract.model_document(
+            self.parameters,
+            means=self._scored.means.tolist(),
+            scales=self._scored.scales.tolist(),
+            weights=self._scored.weights[1:].tolist(),
+            intercept=float(self._scored.weights[0]),
+        )
+        if attachments[0] != expected:
+            raise refuse("expected the model file of the weights that were scored")
+        self.outputs.append({"name": "model.json", "sha256": sha256_hex(expected)})
+        return Outcome({"sha256": sha256_hex(expected)})
+
+
+def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
+    """Open a session: read the rows, check their number, advertise the keys of every sum.
+
+    Raises:
+        TaskRefusedError: not one table, a column missing, too few rows for this task.
+    """
+    parameters = context.parameters
+    if not isinstance(parameters, LinearParameters):
+        raise TaskRefusedError(RefusalCode.TASK_PARAMETERS, "expected parameters of linear.secagg")
+    if len(context.tables) != 1:
+        raise TaskRefusedError(RefusalCode.TASK_PARAMETERS, f"expected one table, got {len(context.tables)}")
+    (view,) = context.tables.values()
+    missing = sorted(set(parameters.columns) - set(view.columns))
+    if missing:
+        raise TaskRefusedError(RefusalCode.GRANT_COLUMN, f"expected the order to name the columns {', '.join(missing)}")
+    data = rows.read(view, parameters, node=context.node)
+    least = max(context.grant.thresholds.rows_min, 1)
+    labelled = len(data.train) + len(data.test)
+    if labelled < least or not 0 < len(data.train) <= contract.ROWS_MAX:
+        raise TaskRefusedError(
+            RefusalCode.RESOURCE_ROWS, f"expected at least {least} labelled rows, some of them for training"
+        )
+    sums = MaskedSums(
+        node=context.node,
+        session_id=context.order.session_id,
+        parties=context.order.parties,
+        verify_keys={party: context.actors[party].verify_key for party in context.order.parties},
+        secrets=context.secrets,
+        sums=parameters.sums,
+        contributors_min=context.grant.thresholds.contributors_min,
+    )
+    session = LinearSession(
+        operator=context.order.operator,
+        parameters=parameters,
+        cell_min=context.grant.thresholds.cell_min,
+        data=data,
+        sums=sums,
+    )
+    return session, Outcome({"parameter_set": SECAGG.name}, (sums.advertise().to_bytes(),))
+
+
+def _fields(body: Mapping[str, Any], *names: str) -> None:
+    if set(body) != set(names):
+        raise refuse(f"expected the fields {', '.join(names) or 'none'} in the body")
+
+
+def _parts(attachments: Sequence[bytes], count: int) -> None:
+    if len(attachments) != count:
+        raise refuse(f"expected {count} attachments, got {len(attachments)}")
+
+
+def _arrays(attachments: Sequence[bytes], *lengths: int) -> list[Floats]:
+    _parts(attachments, len(lengths))
+    try:
+        return [np.array(contract.from_bytes(part, length)) for part, length in zip(attachments, lengths, strict=True)]
+    except MalformedError as error:
+        raise refuse(str(error)) from error
+
+
+def _positive(scales: Floats) -> None:
+    if not bool((scales > 0).all()):
+        raise refuse("expected scales above zero")
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise refuse("expected the number of a sum")
+    return value
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise refuse("expected a list of nodes")
+    return tuple(value)
