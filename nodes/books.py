@@ -677,6 +677,5 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _storage(error: sqlite3.Error) -> StorageError:
-    return StorageError(
-        f"expected to be able to write the books ({type(error).__name__}: {getattr(error, 'sqlite_errorname', 'error')}); free disk space and repeat"
-    )
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return StorageError(f"expected to be able to write the books ({name}); free disk space and repeat")

@@ -141,7 +141,7 @@ def decide_step(
     grant: Grant,
     *,
     grant_sha256: str,
-    facts_status: Status,
+    status: Status,
     trust_expires_at: datetime,
     grant_state: str,
     now: datetime,
@@ -149,7 +149,7 @@ def decide_step(
     """Decide whether an open session may go on: the grant must still be in force at every step."""
     if now >= trust_expires_at:
         return _stale(trust_expires_at)
-    return next(_in_force(grant, grant_sha256, facts_status, grant_state, now), None)
+    return next(_in_force(grant, grant_sha256, status, grant_state, now), None)
 
 
 def clock_denial(issued_at: datetime, expires_at: datetime | None, *, now: datetime, late_s_max: int) -> Denial | None:

@@ -74,7 +74,8 @@ class GrantedTable:
         """
         query, values = _query(self.entry, self.use.columns, self.use.row_filter)
         with _opened(self.entry, self.home) as engine:
-            return engine.execute(query, values).df()
+            frame: pd.DataFrame = engine.execute(query, values).df()
+            return frame
 
 
 def check_table(entry: CatalogueEntry, home: Path) -> None:
@@ -124,7 +125,9 @@ def row_count(entry: CatalogueEntry, home: Path) -> int:
 
 
 def rows_band(rows: int) -> int:
-    """Return a row count rounded down to two significant digits, which may leave the node."""
+    """Return a row count rounded down to two significant digits (below ten: 0), which may leave the node."""
+    if rows < 10:
+        return 0
     step = 10 ** max(0, len(str(rows)) - 2)
     return rows // step * step
 
@@ -206,8 +209,8 @@ def _query(entry: CatalogueEntry, columns: Sequence[str], conditions: Sequence[C
     for condition in conditions:
         name, marker = _identifier(condition.column), f"CAST(? AS {_SQL_TYPE[types[condition.column]]})"
         if condition.operator == "in":
-            clauses.append(f"{name} IN ({', '.join([marker] * len(condition.values))})")
-            values += condition.values
+            clauses.append(f"{name} IN ({', '.join([marker] * len(condition.values))})")  # noqa: PD011  no frame
+            values += condition.values  # noqa: PD011  no frame
         else:
             clauses.append(f"{name} {_SQL_OPERATOR[condition.operator]} {marker}")
             values.append(condition.values[0])

@@ -1,0 +1,1 @@
+"""The agent: takes parcels, decides, runs tasks beside the data, answers."""

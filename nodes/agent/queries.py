@@ -1,0 +1,244 @@
+"""Answers to queries: each kind has one fixed answer, and none of them reads a row for the asker.
+
+Bodies and attachments, by kind (answer after the arrow):
+
+- ``node.describe`` ``{}`` → ``{node, organisation, tasks, resources: [public extract + state + quality]}``
+- ``trust.update`` ``{names: […]}`` + that many files → ``{versions, expires_at}``
+- ``grant.offer`` ``{}`` + registrars' envelopes → ``{grant_id, grant_sha256, state}``
+- ``grant.status`` ``{grant_sha256}`` or ``{grant_id}`` → ``{grant_id, grant_sha256, state, reason, uses_max,
+  uses_left, budget_unit, budget_left}`` + this department's envelope once it approved
+- ``resource.statement`` ``{resource}`` → ``{resource, version, statement_sha256}`` + envelope
+- ``quality.report`` ``{resource}`` → ``{resource, report_sha256}`` + envelope
+- ``statement.countersign`` see ``nodes.countersign``
+- ``ledger.extract`` ``{session_id}`` → ``{entries: [{seq, kind, sha256}]}``
+
+Privacy: catalogue extracts, digests, vetted quality aggregates and signatures. Addresses, samples and
+exact row counts are in none of them.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nodes import tables
+from nodes.agent.refusing import RefusedError
+from nodes.agent.resources import catalogue_of, facts_of
+from nodes.books import ResourceRecord
+from nodes.catalogue_entries import CatalogueEntry
+from nodes.contract.messages import Query, QueryKind, RefusalCode
+from nodes.contract.signing import sign
+from nodes.contract.statement import PAYLOAD_TYPE, time_text
+from nodes.countersign import countersign
+from nodes.errors import BooksError, CatalogueError, GrantError, TableError, TrustError, TrustRollbackError
+from nodes.grants import approve, check_offer, find, misfits
+from nodes.statements import CODE_VERSION, code_tree_sha256, resource_statement
+
+if TYPE_CHECKING:
+    from nodes.agent.handle import Agent
+
+Answer = tuple[dict[str, Any], tuple[bytes, ...]]
+
+
+def answer_query(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> Answer:
+    """Return body and attachments of the answer.
+
+    Raises:
+        RefusedError: an unknown kind, a wrong body, or nothing to answer with.
+    """
+    match query.kind:
+        case QueryKind.DESCRIBE:
+            return _describe(agent), ()
+        case QueryKind.TRUST_UPDATE:
+            return _trust_update(agent, query, attachments), ()
+        case QueryKind.GRANT_OFFER:
+            return _grant_offer(agent, query, attachments), ()
+        case QueryKind.GRANT_STATUS:
+            return _grant_status(agent, query)
+        case QueryKind.RESOURCE_STATEMENT:
+            return _resource_statement(agent, query)
+        case QueryKind.QUALITY_REPORT:
+            return _quality_report(agent, query)
+        case QueryKind.COUNTERSIGN:
+            return countersign(agent, query, attachments)
+        case QueryKind.LEDGER_EXTRACT:
+            entries = agent.books.entries(session=text_field(query, "session_id"))
+            return {"entries": [{"seq": e.seq, "kind": e.kind, "sha256": e.sha256} for e in entries]}, ()
+        case _:
+            raise RefusedError(RefusalCode.KIND_UNKNOWN, f"expected one of {', '.join(QueryKind)}")
+
+
+def text_field(query: Query, name: str) -> str:
+    """Return a text field of a query's body.
+
+    Raises:
+        RefusedError: missing, or not text.
+    """
+    value = query.body.get(name)
+    if not isinstance(value, str) or not value:
+        raise RefusedError(RefusalCode.MALFORMED, f"expected {name} as text in a query of kind {query.kind}")
+    return value
+
+
+def _describe(agent: "Agent") -> dict[str, Any]:
+    resources = []
+    for entry in _catalogue(agent).values():
+        record = agent.books.resource(entry.id)
+        facts, _ = facts_of(
+            entry, record, settings=agent.settings, commitment_key=agent.keys.commitment, now=agent.now()
+        )
+        stale = facts.fresh_until is not None and agent.now() >= facts.fresh_until
+        resources.append(
+            {
+                **entry.public_extract(),
+                "state": "stale" if stale and facts.state == "active" else facts.state,
+                "quality": _quality_facts(record),
+            }
+        )
+    return {
+        "node": agent.settings.id,
+        "organisation": agent.settings.organisation,
+        "title_zh": agent.settings.title_zh,
+        "title_en": agent.settings.title_en,
+        "tasks": sorted(agent.tasks),
+        "code": {"version": CODE_VERSION, "tree_sha256": code_tree_sha256()},
+        "resources": resources,
+    }
+
+
+def _quality_facts(record: ResourceRecord | None) -> dict[str, Any]:
+    if record is None or record.score_x100 is None:
+        return {}
+    return {
+        "score_x100": record.score_x100,
+        "grade": record.grade,
+        "report_sha256": record.report_sha256,
+        "assessed_at": time_text(record.assessed_at) if record.assessed_at else "",
+    }
+
+
+def _trust_update(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> dict[str, Any]:
+    names = query.body.get("names")
+    if not isinstance(names, list) or len(names) != len(attachments) or not all(isinstance(n, str) for n in names):
+        raise RefusedError(RefusalCode.MALFORMED, "expected `names` with one file name for each attachment")
+    before = agent.trust.current().versions
+    try:
+        trust = agent.trust.update(dict(zip(names, attachments, strict=True)), now=agent.now())
+    except TrustRollbackError as error:
+        raise RefusedError(RefusalCode.TRUST_INVALID, f"{error}: a rollback is refused") from error
+    except TrustError as error:
+        raise RefusedError(RefusalCode.TRUST_INVALID, str(error)) from error
+    if trust.versions != before:
+        agent.books.record("trust.updated", actor=query.sender, facts={"versions": dict(trust.versions)})
+    return {"versions": dict(trust.versions), "expires_at": time_text(trust.expires_at)}
+
+
+def _grant_offer(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> dict[str, Any]:
+    trust = agent.trust.current()
+    try:
+        digest, grant, good = check_offer(attachments, node=agent.settings.id, trust=trust, now=agent.now())
+        payload = _payload(good[0])
+        record = agent.books.offer_grant(digest, grant.grant_id, payload, good, actor=query.sender)
+        if agent.settings.auto_approve_grants and record.state == "pending":
+            catalogue = _catalogue(agent)
+            if not misfits(grant, node=agent.settings.id, catalogue=catalogue):
+                record = approve(
+                    agent.books,
+                    digest,
+                    key=agent.keys.statement,
+                    node=agent.settings.id,
+                    catalogue=catalogue,
+                    reason="auto_approve_grants",
+                )
+    except (GrantError, BooksError) as error:
+        raise RefusedError(RefusalCode.GRANT_INVALID, str(error)) from error
+    return {"grant_id": record.grant_id, "grant_sha256": record.sha256, "state": record.state}
+
+
+def _payload(envelope: bytes) -> bytes:
+    from nodes.contract.signing import Envelope
+
+    return Envelope.from_bytes(envelope).payload
+
+
+def _grant_status(agent: "Agent", query: Query) -> Answer:
+    name = query.body.get("grant_sha256") or query.body.get("grant_id")
+    if not isinstance(name, str):
+        raise RefusedError(RefusalCode.MALFORMED, "expected grant_sha256 or grant_id as text")
+    try:
+        record = find(agent.books, name)
+    except GrantError as error:
+        raise RefusedError(RefusalCode.GRANT_UNKNOWN, "expected a grant that was offered to this node") from error
+    from nodes.contract.statement import parse_grant
+
+    grant = parse_grant(record.payload)
+    body = {
+        "grant_id": record.grant_id,
+        "grant_sha256": record.sha256,
+        "state": record.state,
+        "reason": record.reason,
+        "uses_max": grant.uses_max,
+        "uses_left": max(0, grant.uses_max - agent.books.uses(record.sha256)),
+        "budget_unit": grant.budget.unit,
+        "budget_left": max(0, grant.budget.total - agent.books.spent(record.sha256)),
+    }
+    return body, ((record.own,) if record.state == "approved" and record.own is not None else ())
+
+
+def _resource_statement(agent: "Agent", query: Query) -> Answer:
+    entry, record = _assessed(agent, text_field(query, "resource"))
+    name = f"resource/{entry.id}@{entry.version}/{record.report_sha256}"
+    kept = agent.books.statement(name, entry.digest_hex)
+    if kept is None:
+        facts, value = facts_of(
+            entry, record, settings=agent.settings, commitment_key=agent.keys.commitment, now=agent.now()
+        )
+        if facts.state != "active":
+            raise RefusedError(RefusalCode.RESOURCE_HELD, facts.reason or f"{entry.id} is {facts.state}")
+        try:
+            band = tables.rows_band(tables.row_count(entry, agent.settings.home))
+        except TableError as error:
+            raise RefusedError(RefusalCode.RESOURCE_MISSING, f"the table of {entry.id} cannot be read") from error
+        payload = resource_statement(
+            entry,
+            record,
+            holder=agent.settings.id,
+            organisation=agent.settings.organisation,
+            rows_band=band,
+            commitment=value,
+            stated_at=agent.now(),
+        )
+        kept = sign(agent.keys.statement, PAYLOAD_TYPE, payload).to_bytes()
+        # Kept under the entry's digest: asked again about the same entry and report, the same bytes answer.
+        agent.books.keep_statement(name, entry.digest_hex, kept)
+    from nodes.contract.signing import Envelope
+
+    digest = Envelope.from_bytes(kept).payload_sha256
+    return {"resource": entry.id, "version": entry.version, "statement_sha256": digest}, (kept,)
+
+
+def _quality_report(agent: "Agent", query: Query) -> Answer:
+    entry, record = _assessed(agent, text_field(query, "resource"))
+    for digest, _, envelope in agent.books.reports(entry.id):
+        if digest == record.report_sha256:
+            return {"resource": entry.id, "report_sha256": digest}, (envelope,)
+    raise RefusedError(RefusalCode.RESOURCE_HELD, f"{entry.id} has no quality report yet; its officer runs one")
+
+
+def _assessed(agent: "Agent", resource: str) -> tuple[CatalogueEntry, ResourceRecord]:
+    entry = _catalogue(agent).get(resource)
+    if entry is None:
+        raise RefusedError(RefusalCode.RESOURCE_MISSING, "expected a resource of this node's catalogue")
+    record = agent.books.resource(resource)
+    if record is None and not agent.settings.quality_required:
+        record = ResourceRecord(resource, entry.version, "active", "", entry.schema_sha256)
+    if record is None:
+        raise RefusedError(RefusalCode.RESOURCE_HELD, f"{resource} has no quality run yet; its officer runs one")
+    return entry, record
+
+
+def _catalogue(agent: "Agent") -> dict[str, CatalogueEntry]:
+    try:
+        return catalogue_of(agent.settings)
+    except CatalogueError as error:
+        raise RefusedError(
+            RefusalCode.RESOURCE_MISSING, "the node's catalogue cannot be read; ask its officer"
+        ) from error

@@ -1,0 +1,95 @@
+"""What the node knows of its resources at the moment of an order: catalogue, file and quality state."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from nodes import tables
+from nodes.books import Books, ResourceRecord
+from nodes.catalogue_entries import CatalogueEntry, read_catalogue
+from nodes.errors import TableChangedError, TableError, TableMissingError
+from nodes.policy import ResourceFacts
+from nodes.settings import NodeSettings
+
+
+def catalogue_of(settings: NodeSettings) -> dict[str, CatalogueEntry]:
+    """Read the node's catalogue as it stands now.
+
+    Raises:
+        CatalogueError: a broken entry.
+    """
+    return read_catalogue(settings.catalogue)
+
+
+def facts_of(
+    entry: CatalogueEntry,
+    record: ResourceRecord | None,
+    *,
+    settings: NodeSettings,
+    commitment_key: bytes,
+    now: datetime,
+) -> tuple[ResourceFacts, str]:
+    """Return a resource's facts for the policy and the commitment to its content now.
+
+    The reasons name no local address: they travel to the asker.
+    """
+    from typing import Literal
+
+    state: Literal["active", "held", "stale", "changed", "missing", "unread"] = "active"
+    reason, value = "", ""
+    try:
+        tables.check_columns(entry, settings.home)
+        value = _commitment(entry, record, settings, commitment_key)
+    except TableMissingError:
+        state, reason = "missing", f"the table of {entry.id} is not there; its officer runs `shufang-node doctor`"
+    except TableChangedError:
+        state, reason = (
+            "changed",
+            f"the columns of {entry.id} are no longer those of its catalogue entry; bind it again",
+        )
+    except TableError:
+        state, reason = "unread", f"the table of {entry.id} cannot be read; its officer runs `shufang-node doctor`"
+    if state == "active" and record is not None:
+        if record.version != entry.version or record.schema_sha256 != entry.schema_sha256:
+            state, reason = "changed", f"{entry.id} changed after its last quality run; its officer runs it again"
+        elif record.state != "active":
+            state = record.state
+            reason = (
+                f"{entry.id} is {record.state} after its last quality run ({record.reason}); put it right and run again"
+            )
+        elif record.commitment and record.commitment != value:
+            state, reason = "changed", f"the content of {entry.id} changed after its last quality run; run it again"
+    if not settings.quality_required and state in {"held", "stale"}:
+        state, reason = "active", ""
+    fresh_until = record.fresh_until if record is not None and settings.quality_required else None
+    if record is None and settings.quality_required and state == "active":
+        state, reason = (
+            "held",
+            f"{entry.id} has no quality run yet; its officer runs `shufang-node quality run {entry.id}`",
+        )
+    score = record.score_x100 if record is not None else None
+    return ResourceFacts(entry.version, entry.column_names, state, reason, score, fresh_until), value
+
+
+def all_facts(
+    catalogue: Mapping[str, CatalogueEntry],
+    books: Books,
+    *,
+    names: set[str],
+    settings: NodeSettings,
+    commitment_key: bytes,
+    now: datetime,
+) -> tuple[dict[str, ResourceFacts], dict[str, str]]:
+    """Return facts and commitments of the named resources that the catalogue has."""
+    facts: dict[str, ResourceFacts] = {}
+    commitments: dict[str, str] = {}
+    for name in names & set(catalogue):
+        facts[name], commitments[name] = facts_of(
+            catalogue[name], books.resource(name), settings=settings, commitment_key=commitment_key, now=now
+        )
+    return facts, commitments
+
+
+def _commitment(entry: CatalogueEntry, record: ResourceRecord | None, settings: NodeSettings, key: bytes) -> str:
+    if record is not None and record.commitment and record.fingerprint == tables.fingerprint(entry, settings.home):
+        return record.commitment
+    return tables.commitment(entry, settings.home, key)
