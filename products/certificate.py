@@ -17,9 +17,9 @@ from products.statements import Grant, Release, Resource
 
 @dataclass(frozen=True, slots=True)
 class LogPlace:
-    """Where the release stands in the log: origin and index of each registrar's signature."""
+    """Where one signature on the release stands in the log."""
 
-    registrar: str
+    signer: str
     origin: str
     index: int
 
@@ -33,7 +33,7 @@ class CertificateFacts:
         release_sha256: digest of its payload.
         grant: the grant it rests on.
         resources: the resource statements it rests on.
-        places: where the registrars' signatures stand in the log.
+        places: where the signatures on the release stand in the log.
     """
 
     release: Release
@@ -78,7 +78,7 @@ def certificate_json(facts: CertificateFacts) -> bytes:
                 for item in sorted(facts.resources, key=lambda item: (item.resource.id, item.resource.version))
             ],
             "evidence": [
-                {"registrar": place.registrar, "log": place.origin, "index": place.index}
+                {"signer": place.signer, "log": place.origin, "index": place.index}
                 for place in sorted(facts.places, key=lambda place: (place.origin, place.index))
             ],
         }
@@ -110,7 +110,7 @@ def certificate_html(facts: CertificateFacts) -> bytes:
         for item in sorted(facts.resources, key=lambda item: (item.resource.id, item.resource.version))
     ]
     rows += [
-        ("存证", "Evidence in the log", f"{place.registrar} · {place.origin} · {place.index}")
+        ("存证", "Evidence in the log", f"{place.signer} · {place.origin} · {place.index}")
         for place in sorted(facts.places, key=lambda place: (place.origin, place.index))
     ]
     body = "\n".join(

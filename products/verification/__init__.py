@@ -1,0 +1,1 @@
+"""The steps of the offline verifier, each over what the step before has established."""
