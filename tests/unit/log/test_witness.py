@@ -305,7 +305,6 @@ def test_a_policy_needs_logs_witnesses_and_a_quorum_among_them(home, witness):
             policy_text(logs, witnesses, quorum)
 
 
-@pytest.mark.slow
 def test_the_witness_process_serves_on_the_loopback_and_survives_kill_9(tmp_path, home, witness):
     folder = tmp_path / "w"
     home = home.with_witnesses((WitnessPlace(witness.key, str(folder / "address")),), 1)
