@@ -234,7 +234,7 @@ class SecureSums:
             if len(share) != size:
                 raise NodeReplyError(f"expected {size} bytes of share for {node} from {holder}")
             shares[places[holder]] = share
-        return _combine(shares, size)
+        return combine(shares, size)
 
     def _advertised(self, replies: Mapping[str, Reply]) -> dict[str, Envelope]:
         envelopes = {}
@@ -289,7 +289,12 @@ def _vector(node: str, reply: Reply, length: int) -> RingVector:
         raise NodeReplyError(f"expected one masked vector of {length} entries from {node}") from error
 
 
-def _combine(shares: Mapping[int, bytes], size: int) -> bytes:
+def combine(shares: Mapping[int, bytes], size: int) -> bytes:
+    """Rebuild a secret of ``size`` bytes from shares by place, counted from 1; undoes ``shamir.split``.
+
+    Source:
+        Shamir, "How to share a secret", CACM 22(11), 1979.
+    """
     from Crypto.Protocol.SecretSharing import Shamir
 
     return b"".join(
