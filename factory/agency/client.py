@@ -1,0 +1,88 @@
+"""The operator's half of the agency's queries."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from factory.errors import NodeRefusedError
+from factory.federation.session import Reply, read_answer
+from factory.hub.bus import NodeBus
+from nodes.contract import wire
+from nodes.contract.messages import Query, Refusal, encode
+from nodes.contract.signing import Envelope, SigningKey, VerifyKey
+
+
+@dataclass(frozen=True, slots=True)
+class AgencyClient:
+    """Asks the agency's service over any bus.
+
+    Attributes:
+        bus: carries parcels, usually the relay.
+        sender: our actor id.
+        key: our statement key.
+        agency: actor id of the service.
+        agency_key: its statement key, from trust data.
+        timeout_s: longest wait for an answer.
+        now: clock.
+    """
+
+    bus: NodeBus
+    sender: str
+    key: SigningKey
+    agency: str
+    agency_key: VerifyKey
+    timeout_s: float = 60.0
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+
+    def ask(self, kind: str, body: dict[str, Any] | None = None, attachments: Sequence[bytes] = ()) -> Reply:
+        """Send one query and return the verified answer.
+
+        Raises:
+            NodeRefusedError: the agency refuses; the message says why.
+            NodeUnreachableError: no answer.
+            ContractError: the answer is not the agency's.
+        """
+        moment = self.now()
+        query = Query(
+            query_id=f"q-{secrets.token_hex(12)}",
+            kind=kind,
+            sender=self.sender,
+            recipient=self.agency,
+            body=body or {},
+            attachments_sha256=wire.digests(tuple(attachments)),
+            issued_at=moment,
+            expires_at=moment + timedelta(minutes=10),
+        )
+        parcel = self.bus.ask(self.agency, encode(query, self.key, tuple(attachments)), timeout_s=self.timeout_s)
+        answer = read_answer(parcel, query, sender=self.agency, key=self.agency_key)
+        if isinstance(answer, Refusal):
+            raise NodeRefusedError(self.agency, answer.code, answer.message)
+        return answer
+
+    def submit_request(self, request: bytes) -> dict[str, Any]:
+        """Submit the canonical bytes of a data request and return its id, digest and state."""
+        return self.ask("request.submit", attachments=(request,)).body
+
+    def request_status(self, request_id: str) -> dict[str, Any]:
+        """Return where a request stands and what was cut."""
+        return self.ask("request.status", {"request_id": request_id}).body
+
+    def fetch_grant(self, request_id: str) -> list[Envelope]:
+        """Return the registrars' envelopes of the grant; refused until both have signed."""
+        reply = self.ask("grant.fetch", {"request_id": request_id})
+        return [Envelope.from_bytes(data) for data in reply.attachments]
+
+    def apply_registration(self, application: bytes) -> dict[str, Any]:
+        """Apply for registration with the canonical bytes of the seven blocks."""
+        return self.ask("registration.apply", attachments=(application,)).body
+
+    def registration_status(self, application_id: str) -> dict[str, Any]:
+        """Return state, code and validity of an application."""
+        return self.ask("registration.status", {"application_id": application_id}).body
+
+    def fetch_trust(self) -> dict[str, bytes]:
+        """Return the agency's current trust files by name; the caller verifies them from its pinned root."""
+        reply = self.ask("trust.fetch")
+        return dict(zip([str(name) for name in reply.body["files"]], reply.attachments, strict=True))

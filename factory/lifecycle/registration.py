@@ -1,0 +1,244 @@
+"""Registration of a product version: the seven blocks, and when a code may be given. Pure.
+
+``applied → coded | refused``; ``coded → cancelled``. This is the internal registration that
+precedes every release; the national application (publicity of ten working days, national
+code) follows delivery within twenty working days and stands beside it.
+
+Source:
+    发改数据规〔2025〕26号, articles 5, 7, 9, 13; regulations/NATIONAL.md section 1.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from factory.lifecycle.machine import Permit, Refusal, Transition, decide
+from factory.registry.request import Form
+from nodes.contract.messages import Count, Hex32, Message, Name, Part, Text, Time
+
+YEARS_MAX = 3
+"""Longest validity of a registration, in years (26号 art. 15)."""
+
+BLOCKS = ("NR-09-2",)
+EVIDENCE = ("NR-07-4",)
+LINK = ("REG-LINK", "GD-27-2", "REG-RESOURCE", "NR-05-1")
+PRODUCT = ("REG-PRODUCT", "SD-19-2", "JL-运营实施-13", "GD-27-1", "NR-05-2", "NO-16-1")
+ONCE = ("NR-09-1",)
+DECLARATION = ("NR-07-2",)
+REASON = ("NR-10-3",)
+
+
+class Registrant(Part):
+    """Block 1, 主体信息."""
+
+    actor: Name
+    organisation: Name
+    name_zh: Text
+    name_en: Text
+
+
+class LawfulSource(Part):
+    """Block 2, 数据合法合规性来源."""
+
+    basis: Text
+    agreement_id: Name
+    grant_id: Name
+    grant_sha256: Hex32
+
+
+class SourceResource(Part):
+    """Block 3, 数据资源情况: one source with its own registration."""
+
+    resource: Name
+    version: Annotated[int, Field(ge=1)]
+    holder: Name
+    statement_sha256: Hex32
+    registration_platform: Text
+    registration_code: Text
+    registration_valid_until: Time
+    quality_score_x100: Annotated[int, Field(ge=0, le=10_000)]
+
+
+class EvidenceEntry(Part):
+    """One statement that stands in the log."""
+
+    name: Text
+    sha256: Hex32
+    log_index: Count
+
+
+class StoredEvidence(Part):
+    """Block 4, 存证情况: where the evidence was stored before the application."""
+
+    log_origin: Text
+    stored_at: Time
+    entries: Annotated[tuple[EvidenceEntry, ...], Field(min_length=1, strict=False)]
+
+
+class ProductFile(Part):
+    """One file of the product."""
+
+    path: Text
+    sha256: Hex32
+
+
+class ProductBlock(Part):
+    """Block 5, 产品和服务信息."""
+
+    id: Name
+    product_version: Text
+    form: Form
+    name_zh: Text
+    name_en: Text
+    summary: Text
+    files: Annotated[tuple[ProductFile, ...], Field(min_length=1, strict=False)]
+
+
+class ScenarioBlock(Part):
+    """Block 6, 应用场景信息."""
+
+    scenario: Name
+    title: Text
+    purpose: Name
+    request_sha256: Hex32
+
+
+class RiskBlock(Part):
+    """Block 7, 数据安全风险评估."""
+
+    prerelease_sha256: Hex32
+    reviews_sha256: Annotated[tuple[Hex32, ...], Field(min_length=2, strict=False)]
+    tests: Annotated[tuple[Text, ...], Field(min_length=1, strict=False)]
+    leaves_country: bool
+
+
+class Application(Message):
+    """An application for registration with its seven blocks (26号 art. 9).
+
+    Attributes:
+        declaration: that the material is true, complete, lawful and valid; signed with the message that carries it.
+    """
+
+    payload_type: ClassVar[str] = "application/vnd.shufang.registration.v1+json"
+
+    version: Literal[1] = 1
+    application_id: Name
+    kind: Literal["first", "change", "correction", "cancellation"] = "first"
+    registrant: Registrant
+    lawful_source: LawfulSource
+    resources: Annotated[tuple[SourceResource, ...], Field(min_length=1, strict=False)]
+    evidence: StoredEvidence
+    product: ProductBlock
+    scenario: ScenarioBlock
+    risk: RiskBlock
+    declaration: Literal["true, complete, lawful and valid"] = "true, complete, lawful and valid"
+    applied_at: Time
+
+    @property
+    def subject(self) -> str:
+        """Name and version of the product."""
+        return f"{self.product.id}@{self.product.product_version}"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationFacts:
+    """What the guards look at.
+
+    Attributes:
+        application: the seven blocks.
+        sender: who signed it.
+        now: clock.
+        registered: subjects that have a code in force.
+        grant_sha256: digest of the grant that the agency issued under this id, if it did.
+        agreement_until: end of the agreement.
+        reason: of the official's decision, when one is recorded.
+    """
+
+    application: Application
+    sender: str
+    now: datetime
+    registered: frozenset[str]
+    grant_sha256: str | None
+    agreement_until: datetime | None
+    reason: str = ""
+
+
+def _in_own_name(facts: RegistrationFacts) -> Refusal | None:
+    if facts.application.registrant.actor != facts.sender:
+        return Refusal("registration.registrant", "expected an application in the sender's own name", DECLARATION)
+    return None
+
+
+def _evidence_first(facts: RegistrationFacts) -> Refusal | None:
+    if facts.application.evidence.stored_at > facts.application.applied_at:
+        return Refusal("registration.evidence", "expected evidence that was stored before the application", EVIDENCE)
+    return None
+
+
+def _sources_registered(facts: RegistrationFacts) -> Refusal | None:
+    for source in facts.application.resources:
+        if source.registration_valid_until <= facts.now:
+            return Refusal(
+                "registration.source_expired",
+                f"the registration of {source.resource} has expired; renew it first",
+                LINK,
+            )
+    return None
+
+
+def _under_an_issued_grant(facts: RegistrationFacts) -> Refusal | None:
+    if facts.grant_sha256 is None or facts.grant_sha256 != facts.application.lawful_source.grant_sha256:
+        return Refusal("registration.grant", "expected a grant that this agency issued, with its digest", PRODUCT)
+    if facts.agreement_until is None or facts.agreement_until <= facts.now:
+        return Refusal("registration.agreement", "expected an agreement in force", PRODUCT)
+    return None
+
+
+def _once(facts: RegistrationFacts) -> Refusal | None:
+    if facts.application.kind == "first" and facts.application.subject in facts.registered:
+        return Refusal(
+            "registration.twice", f"{facts.application.subject} has a code; apply for a change instead", ONCE
+        )
+    return None
+
+
+def _reasoned(facts: RegistrationFacts) -> Refusal | None:
+    return None if facts.reason.strip() else Refusal("registration.reason", "expected a reason", REASON)
+
+
+def _words(*words: str) -> frozenset[str]:
+    return frozenset(words)
+
+
+TRANSITIONS: tuple[Transition[RegistrationFacts], ...] = (
+    Transition(
+        "apply",
+        _words("none"),
+        "applied",
+        _words("operator"),
+        (_in_own_name, _evidence_first, _sources_registered, _under_an_issued_grant, _once),
+        BLOCKS,
+    ),
+    Transition(
+        "code",
+        _words("applied"),
+        "coded",
+        _words("agency"),
+        (_sources_registered, _under_an_issued_grant, _once, _reasoned),
+        PRODUCT,
+    ),
+    Transition("refuse", _words("applied"), "refused", _words("agency"), (_reasoned,), REASON),
+    Transition("cancel", _words("coded"), "cancelled", _words("agency"), (_reasoned,), ("NR-09-7",)),
+)
+
+
+def move(act: str, *, state: str, role: str, facts: RegistrationFacts) -> Permit | Refusal:
+    """Say whether ``act`` may happen to an application in ``state``."""
+    return decide(TRANSITIONS, act, name="registration", state=state, role=role, facts=facts)
+
+
+def valid_until(now: datetime, agreement_until: datetime) -> datetime:
+    """Return the end of a registration: three years, or the agreement's end if that is sooner."""
+    return min(now + timedelta(days=365 * YEARS_MAX), agreement_until)
