@@ -30,9 +30,9 @@ def attestation_problems(facts: Facts) -> Iterator[str]:
         if sha256 not in listed:
             yield f"{joint.signed[0].path}: the release does not list this statement"
     for joint in (facts.release_joint, *facts.joints):
-        name = (
-            "release" if joint is facts.release_joint else (link.name if (link := listed.get(joint.sha256)) else None)
-        )
+        name = "release" if joint is facts.release_joint else None
+        if joint.sha256 in listed:
+            name = listed[joint.sha256].name
         for item in joint.signed:
             if name is not None and item.path != paths.envelope_path(name, item.actor.id):
                 yield f"{item.path}: expected the name {paths.envelope_path(name, item.actor.id)}"
