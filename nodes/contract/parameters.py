@@ -119,3 +119,9 @@ CKKS_SUMS = CkksSet(
 )
 """Additions only. Fresh noise is about 2**-40 of a unit and rounding of doubles below 2**-18, so the flooding noise
 of 2**-6 hides both, while rounding to integers fails with probability below 2**-180."""
+
+PARCEL_MESSAGE_TYPE = "query.parcel"
+"""The one Flower message type a node answers; its content is one parcel."""
+
+BUNDLE_SHA256 = "a7822fc704dbab454271227242627c02021c3564e53968601e74f8dc44590ea9"
+"""Digest of the one Flower bundle a node accepts. It holds no code; ``factory.hub.bundle`` makes it, a test compares."""
