@@ -209,7 +209,7 @@ def _query(entry: CatalogueEntry, columns: Sequence[str], conditions: Sequence[C
     for condition in conditions:
         name, marker = _identifier(condition.column), f"CAST(? AS {_SQL_TYPE[types[condition.column]]})"
         if condition.operator == "in":
-            clauses.append(f"{name} IN ({', '.join([marker] * len(condition.values))})")  # noqa: PD011  no frame
+            clauses.append(f"{name} IN ({', '.join([marker] * len(condition.values))})")
             values += condition.values  # noqa: PD011  no frame
         else:
             clauses.append(f"{name} {_SQL_OPERATOR[condition.operator]} {marker}")

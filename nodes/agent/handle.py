@@ -302,7 +302,6 @@ class Agent:
             names={use.resource for use in order.resources},
             settings=self.settings,
             commitment_key=self.keys.commitment,
-            now=now,
         )
         facts = NodeFacts(
             node=self.settings.id,

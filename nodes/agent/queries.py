@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Answer = tuple[dict[str, Any], tuple[bytes, ...]]
 
 
-def answer_query(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> Answer:
+def answer_query(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> Answer:  # noqa: PLR0911  one per kind
     """Return body and attachments of the answer.
 
     Raises:
@@ -82,9 +82,7 @@ def _describe(agent: "Agent") -> dict[str, Any]:
     resources = []
     for entry in _catalogue(agent).values():
         record = agent.books.resource(entry.id)
-        facts, _ = facts_of(
-            entry, record, settings=agent.settings, commitment_key=agent.keys.commitment, now=agent.now()
-        )
+        facts, _ = facts_of(entry, record, settings=agent.settings, commitment_key=agent.keys.commitment)
         stale = facts.fresh_until is not None and agent.now() >= facts.fresh_until
         resources.append(
             {
@@ -188,9 +186,7 @@ def _resource_statement(agent: "Agent", query: Query) -> Answer:
     name = f"resource/{entry.id}@{entry.version}/{record.report_sha256}"
     kept = agent.books.statement(name, entry.digest_hex)
     if kept is None:
-        facts, value = facts_of(
-            entry, record, settings=agent.settings, commitment_key=agent.keys.commitment, now=agent.now()
-        )
+        facts, value = facts_of(entry, record, settings=agent.settings, commitment_key=agent.keys.commitment)
         if facts.state != "active":
             raise RefusedError(RefusalCode.RESOURCE_HELD, facts.reason or f"{entry.id} is {facts.state}")
         try:

@@ -1,7 +1,7 @@
 """What the node knows of its resources at the moment of an order: catalogue, file and quality state."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from typing import Literal
 
 from nodes import tables
 from nodes.books import Books, ResourceRecord
@@ -26,14 +26,11 @@ def facts_of(
     *,
     settings: NodeSettings,
     commitment_key: bytes,
-    now: datetime,
 ) -> tuple[ResourceFacts, str]:
     """Return a resource's facts for the policy and the commitment to its content now.
 
     The reasons name no local address: they travel to the asker.
     """
-    from typing import Literal
-
     state: Literal["active", "held", "stale", "changed", "missing", "unread"] = "active"
     reason, value = "", ""
     try:
@@ -77,14 +74,13 @@ def all_facts(
     names: set[str],
     settings: NodeSettings,
     commitment_key: bytes,
-    now: datetime,
 ) -> tuple[dict[str, ResourceFacts], dict[str, str]]:
     """Return facts and commitments of the named resources that the catalogue has."""
     facts: dict[str, ResourceFacts] = {}
     commitments: dict[str, str] = {}
     for name in names & set(catalogue):
         facts[name], commitments[name] = facts_of(
-            catalogue[name], books.resource(name), settings=settings, commitment_key=commitment_key, now=now
+            catalogue[name], books.resource(name), settings=settings, commitment_key=commitment_key
         )
     return facts, commitments
 

@@ -1,0 +1,547 @@
+"""`shufang-node`: the department's commands. Chinese first, English second; ``--json`` on everything that prints.
+
+Exit codes: 0 done, 1 a negative verdict or a failure with its next step, 2 usage.
+Heavy libraries load inside the commands that need them.
+"""
+
+import json
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nodes.errors import NodeError
+
+app = typer.Typer(
+    name="shufang-node",
+    help="数坊节点：部门一侧。Shufang node: the department's side.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+quality_app = typer.Typer(help="数据质量 Quality of the tables.", no_args_is_help=True)
+grants_app = typer.Typer(help="授权 Grants.", no_args_is_help=True)
+ledger_app = typer.Typer(help="台账 The ledger.", no_args_is_help=True)
+trust_app = typer.Typer(help="信任数据 Trust data.", no_args_is_help=True)
+keys_app = typer.Typer(help="密钥 Keys.", no_args_is_help=True)
+for _name, _group in (
+    ("quality", quality_app), ("grants", grants_app), ("ledger", ledger_app), ("trust", trust_app), ("keys", keys_app),
+):  # fmt: skip
+    app.add_typer(_group, name=_name)
+
+Home = Annotated[Path, typer.Option("--home", envvar="SHUFANG_NODE_HOME", help="节点目录 the node's home")]
+Json = Annotated[bool, typer.Option("--json", help="输出 JSON print JSON")]
+Reason = Annotated[str, typer.Option("--reason", help="理由 reason, kept in the books")]
+_HOME = Path("node")
+
+
+def main() -> None:
+    """Entry point of ``shufang-node``; the one place where errors become exit codes."""
+    from nodes.contract.errors import ContractError
+
+    try:
+        app()
+    except (NodeError, ContractError) as error:
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": error.code, "message": str(error)}, ensure_ascii=False))
+        typer.echo(f"错误 {error.code}：{error}", err=True)
+        raise SystemExit(1) from None
+
+
+@app.command(
+    epilog="例 example: shufang-node init --home east --id node-east --organisation org.east "
+    "--title-zh 云东区 --title-en 'Yundong' --hub 127.0.0.1:9092 --relay https://127.0.0.1:9443 --root 1.root.json"
+)
+def init(
+    *,
+    node_id: Annotated[str, typer.Option("--id", help="节点标识 actor id")],
+    organisation: Annotated[str, typer.Option("--organisation", help="所属机构 organisation id")],
+    title_zh: Annotated[str, typer.Option("--title-zh", help="中文名称")],
+    title_en: Annotated[str, typer.Option("--title-en", help="English title")],
+    root: Annotated[Path, typer.Option("--root", help="机构的 1.root.json，线下交付 handed over out of band")],
+    hub: Annotated[str, typer.Option("--hub", help="主机:端口 host:port of the hub")] = "",
+    relay: Annotated[str, typer.Option("--relay", help="https://host:port")] = "",
+    plane: Annotated[list[str] | None, typer.Option("--plane", help="flower, relay; repeatable")] = None,
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """建立节点并生成密钥与入网申请。Make a node's home, its keys and the enrolment file for the agency."""
+    from nodes.enrolment import init_home
+    from nodes.errors import EnrolmentError
+    from nodes.settings import PLANES, NodeSettings
+
+    settings = NodeSettings(
+        home.absolute(), node_id, organisation, title_zh, title_en, hub, relay, tuple(plane) if plane else PLANES
+    )
+    try:
+        root_bytes = root.read_bytes()
+    except OSError as error:
+        raise EnrolmentError(f"expected the agency's root metadata at {root} ({error.strerror})") from error
+    target = init_home(settings, root_bytes, now=_now())
+    _print(
+        {"home": str(settings.home), "id": node_id, "enrolment": str(target)},
+        json_out,
+        f"节点 {node_id} 已建立：{settings.home}\n下一步：把 {target} 交给主管机构，收到答复后运行\n"
+        f"  shufang-node admit-response FILE --home {home}\nMade {node_id}; take the enrolment file to the agency.",
+    )
+
+
+@app.command("admit-response", epilog="例 example: shufang-node admit-response answer.json --home east")
+def admit_response(file: Path, home: Home = _HOME, json_out: Json = False) -> None:
+    """安装机构的答复（证书与信任数据）。Install the agency's answer: certificate and trust data."""
+    from nodes.enrolment import install_admission
+    from nodes.errors import EnrolmentError
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise EnrolmentError(f"expected the agency's answer at {file} ({error.strerror})") from error
+    settings = _settings(home)
+    trust = install_admission(settings, content, now=_now())
+    _record(home, "admission.installed", {"versions": dict(trust.versions)})
+    _print(
+        {
+            "id": settings.id,
+            "trust_expires_at": f"{trust.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+            "versions": dict(trust.versions),
+        },
+        json_out,
+        f"已入网：{settings.id}，信任数据有效至 {trust.expires_at:%Y-%m-%d %H:%M}Z\n"
+        "Admitted. Next: shufang-node bind, then up.",
+    )
+
+
+@app.command(epilog="例 example: shufang-node bind clinic.toml --suite clinic.suite.json --home east")
+def bind(
+    entry: Annotated[Path, typer.Argument(help="目录条目 TOML catalogue entry")],
+    table: Annotated[Path | None, typer.Option("--table", help="数据文件，替代条目中的 path")] = None,
+    suite: Annotated[Path | None, typer.Option("--suite", help="质量规则集 JSON expectation suite")] = None,
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """把一张表登记为目录条目。Bind a table as a catalogue entry (and its suite)."""
+    from nodes.binding import bind_entry
+    from nodes.catalogue_entries import read_entry
+
+    settings = _settings(home)
+    bound = bind_entry(settings, read_entry(entry), books=_books(settings), table=table, suite=suite)
+    _print(
+        {
+            "resource": bound.id,
+            "version": bound.version,
+            "schema_sha256": bound.schema_sha256,
+            "columns": len(bound.columns),
+        },
+        json_out,
+        f"已登记 {bound.id} 版本 {bound.version}，{len(bound.columns)} 列\n"
+        f"Bound. Next: shufang-node quality run {bound.id} --home {home}",
+    )
+
+
+@app.command(epilog="例 example: shufang-node catalogue --home east --json")
+def catalogue(home: Home = _HOME, json_out: Json = False) -> None:
+    """列出目录。List the catalogue with each resource's state."""
+    from nodes.catalogue_entries import read_catalogue
+
+    settings = _settings(home)
+    books = _books(settings)
+    rows, lines = [], []
+    for item in read_catalogue(settings.catalogue).values():
+        record = books.resource(item.id)
+        state = record.state if record else "unassessed"
+        score = record.score_x100 if record else None
+        rows.append({**item.public_extract(), "state": state, "score_x100": score})
+        shown = "—" if score is None else f"{score / 100:.2f}"
+        lines.append(f"{item.id:<28} v{item.version} {item.grade:<10} {state:<11} {shown:>7}  {item.name_zh}")
+    _print(rows, json_out, "\n".join(lines) or "目录为空 No table is bound; run `shufang-node bind`.")
+
+
+@quality_app.command("run", epilog="例 example: shufang-node quality run res.east.clinic --home east")
+def quality_run(
+    resource: str,
+    delivered_at: Annotated[str, typer.Option("--delivered-at", help="交付时间 ISO time of delivery")] = "",
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """检查一张表并签署质量报告。Assess one resource and sign its report. Exit 1 when it is held."""
+    from nodes.keys import load_keys
+    from nodes.quality_gate import run_quality
+
+    settings = _settings(home)
+    delivered = datetime.fromisoformat(delivered_at) if delivered_at else None
+    done = run_quality(
+        _entry(home, resource),
+        settings=settings,
+        keys=load_keys(settings.keys),
+        books=_books(settings),
+        now=_now(),
+        delivered_at=delivered.replace(tzinfo=delivered.tzinfo or UTC) if delivered else None,
+    )
+    record = done.record
+    shown = "—" if record.score_x100 is None else f"{record.score_x100 / 100:.2f}"
+    text = f"{resource}：{record.state}，得分 {shown}（{record.grade}） {record.reason}\n报告 report: {done.folder}/report.zh.html"
+    if record.state == "active" and done.before is not None and done.before.state != "active":
+        text = f"整改完成，恢复可用。Rectified, back in use.\n{text}"
+    _print(
+        {
+            "resource": resource, "state": record.state, "reason": record.reason, "score_x100": record.score_x100,
+            "grade": record.grade, "report_sha256": record.report_sha256, "folder": str(done.folder),
+            "findings": list(done.findings), "holds": [{"code": code, "about": about} for code, about in done.holds],
+            "before": done.before.state if done.before else None,
+        },
+        json_out,
+        text,
+    )  # fmt: skip
+    if record.state != "active":
+        raise typer.Exit(1)
+
+
+@quality_app.command("suggest", epilog="例 example: shufang-node quality suggest res.east.clinic --home east")
+def quality_suggest(resource: str, home: Home = _HOME, json_out: Json = False) -> None:
+    """根据数据草拟规则集。Draft a suite from the table, to be checked by a person."""
+    from nodes.quality_gate import suggest_suite
+
+    path = suggest_suite(_entry(home, resource), settings=_settings(home))
+    _print({"suite": str(path)}, json_out, f"已草拟，请核对：{path}\nDrafted; check it before use.")
+
+
+@quality_app.command("show", epilog="例 example: shufang-node quality show res.east.clinic --home east --json")
+def quality_show(resource: str, home: Home = _HOME, json_out: Json = False) -> None:
+    """显示最近的质量报告。Show the last signed report."""
+    from nodes.errors import QualityGateError
+    from nodes.quality_gate import read_report
+
+    books = _books(_settings(home))
+    record, reports = books.resource(resource), books.reports(resource)
+    if record is None or not reports:
+        raise QualityGateError(f"expected a quality run of {resource}; run `shufang-node quality run {resource}`")
+    report = read_report(reports[-1][2])
+    shown = "—" if record.score_x100 is None else f"{record.score_x100 / 100:.2f}"
+    _print(
+        report, json_out, f"{resource}：{record.state}，得分 {shown}，报告 {record.report_sha256[:16]}… {record.reason}"
+    )
+
+
+@quality_app.command("history", epilog="例 example: shufang-node quality history res.east.clinic --home east")
+def quality_history(resource: str, home: Home = _HOME, json_out: Json = False) -> None:
+    """列出历次报告。List all signed reports."""
+    rows = [{"at": at, "report_sha256": digest} for digest, at, _ in _books(_settings(home)).reports(resource)]
+    _print(
+        rows, json_out, "\n".join(f"{row['at']}  {row['report_sha256']}" for row in rows) or "尚无报告 No report yet."
+    )
+
+
+@grants_app.command("list", epilog="例 example: shufang-node grants list --home east")
+def grants_list(home: Home = _HOME, json_out: Json = False) -> None:
+    """列出授权。List grants with uses and budget left."""
+    rows = _grant_rows(home)
+    lines = [
+        f"{row['grant_id']:<28} {row['state']:<9} {row['uses']}/{row['uses_max']} 次  至 {row['not_after']}  {row['title']}"
+        for row in rows
+    ]
+    _print(rows, json_out, "\n".join(lines) or "尚无授权 No grant has been offered.")
+
+
+@grants_app.command("show", epilog="例 example: shufang-node grants show g-heart --home east --json")
+def grants_show(grant: str, home: Home = _HOME, json_out: Json = False) -> None:
+    """显示一项授权的全部内容。Show one grant in full, and whether it fits this node's catalogue."""
+    from nodes.catalogue_entries import read_catalogue
+    from nodes.contract.statement import parse_grant
+    from nodes.grants import find, misfits
+
+    settings = _settings(home)
+    record = find(_books(settings), grant)
+    content = parse_grant(record.payload)
+    problems = misfits(content, node=settings.id, catalogue=read_catalogue(settings.catalogue))
+    shown = {
+        "state": record.state,
+        "grant_sha256": record.sha256,
+        "problems": problems,
+        "grant": content.model_dump(mode="json"),
+    }
+    _print(shown, json_out, json.dumps(shown, ensure_ascii=False, indent=2))
+
+
+@grants_app.command("approve", epilog="例 example: shufang-node grants approve g-heart --home east --reason 同意")
+def grants_approve(grant: str, reason: Reason = "", home: Home = _HOME, json_out: Json = False) -> None:
+    """批准并签署一项授权。Approve and sign a grant in the department's name."""
+    from nodes.catalogue_entries import read_catalogue
+    from nodes.grants import approve, check_record, find
+    from nodes.keys import load_keys
+    from nodes.trust_store import TrustStore
+
+    settings = _settings(home)
+    books, keys, trust = _books(settings), load_keys(settings.keys), TrustStore(settings.trust).current()
+    check_record(find(books, grant), own_keys=[keys.statement.public], trust=trust)
+    record = approve(
+        books, grant, key=keys.statement, node=settings.id, catalogue=read_catalogue(settings.catalogue), reason=reason
+    )
+    _print(_decided(record), json_out, f"已批准 {record.grant_id}（{record.sha256[:16]}…）Approved and signed.")
+
+
+@grants_app.command("reject", epilog="例 example: shufang-node grants reject g-heart --home east --reason 字段过多")
+def grants_reject(grant: str, reason: Reason = "", home: Home = _HOME, json_out: Json = False) -> None:
+    """驳回一项授权。Turn a grant down."""
+    from nodes.grants import reject
+
+    record = reject(_books(_settings(home)), grant, reason=reason)
+    _print(_decided(record), json_out, f"已驳回 {record.grant_id} Rejected.")
+
+
+@grants_app.command("revoke", epilog="例 example: shufang-node grants revoke g-heart --home east --reason 到期收回")
+def grants_revoke(grant: str, reason: Reason = "", home: Home = _HOME, json_out: Json = False) -> None:
+    """撤回一项授权，立即生效。End an approved grant at once."""
+    from nodes.grants import revoke
+
+    record = revoke(_books(_settings(home)), grant, reason=reason)
+    _print(_decided(record), json_out, f"已撤回 {record.grant_id} Revoked; open sessions stop at their next step.")
+
+
+@app.command(epilog="例 example: shufang-node budget --home east")
+def budget(home: Home = _HOME, json_out: Json = False) -> None:
+    """显示各授权的次数与预算余额。Show uses and budget left per grant."""
+    rows = [
+        {
+            key: row[key]
+            for key in ("grant_id", "state", "uses", "uses_max", "budget_unit", "budget_spent", "budget_total")
+        }
+        for row in _grant_rows(home)
+    ]
+    lines = [
+        f"{r['grant_id']:<28} 次数 {r['uses']}/{r['uses_max']}  预算 {r['budget_spent']}/{r['budget_total']} {r['budget_unit']}"
+        for r in rows
+    ]
+    _print(rows, json_out, "\n".join(lines) or "尚无授权 No grant has been offered.")
+
+
+@ledger_app.command("list", epilog="例 example: shufang-node ledger list --last 20 --home east")
+def ledger_list(
+    last: Annotated[int, typer.Option("--last", min=1, help="最近几条 how many")] = 50,
+    session: Annotated[str, typer.Option("--session", help="会话 one session")] = "",
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """列出台账。List ledger entries."""
+    entries = _books(_settings(home)).entries(session=session or None, limit=last)
+    lines = [
+        f"{e.seq:>6} {e.at} {e.kind:<20} {e.actor:<16} {e.session:<28} {e.facts.get('code', e.facts.get('kind', ''))}"
+        for e in entries
+    ]
+    _print([entry.to_json() for entry in entries], json_out, "\n".join(lines) or "台账为空 The ledger is empty.")
+
+
+@ledger_app.command("verify", epilog="例 example: shufang-node ledger verify --home east")
+def ledger_verify(home: Home = _HOME, json_out: Json = False) -> None:
+    """校验台账链。Recompute the chain. Exit 1 when it is broken."""
+    count = _books(_settings(home)).verify_chain()
+    _print(
+        {"entries": count, "valid": True}, json_out, f"台账完整：{count} 条 The chain of {count} entries is unbroken."
+    )
+
+
+@ledger_app.command("export", epilog="例 example: shufang-node ledger export ledger.jsonl --home east")
+def ledger_export(file: Path, home: Home = _HOME, json_out: Json = False) -> None:
+    """导出台账（JSON 行）。Export the ledger as JSON lines."""
+    from nodes.errors import StorageError
+
+    entries = _books(_settings(home)).entries()
+    try:
+        text = "".join(json.dumps(entry.to_json(), ensure_ascii=False, sort_keys=True) + "\n" for entry in entries)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"expected to be able to write {file} ({error.strerror})") from error
+    _print({"file": str(file), "entries": len(entries)}, json_out, f"已导出 {len(entries)} 条 → {file}")
+
+
+@trust_app.command("update", epilog="例 example: shufang-node trust update ./agency-trust --home east")
+def trust_update(folder: Path, home: Home = _HOME, json_out: Json = False) -> None:
+    """用文件夹中的新信任数据更新。Bring newer trust data from a folder."""
+    from nodes.errors import TrustError
+    from nodes.trust_store import TrustStore
+
+    if not folder.is_dir():
+        raise TrustError(f"expected a folder with the agency's trust files at {folder}")
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    trust = TrustStore(_settings(home).trust).update(files, now=_now())
+    _record(home, "trust.updated", {"versions": dict(trust.versions)})
+    _print(_trust_row(trust), json_out, f"信任数据已更新，有效至 {trust.expires_at:%Y-%m-%d %H:%M}Z Updated.")
+
+
+@trust_app.command("show", epilog="例 example: shufang-node trust show --home east --json")
+def trust_show(home: Home = _HOME, json_out: Json = False) -> None:
+    """显示信任数据。Show who is who, and until when the trust data counts."""
+    from nodes.trust_store import TrustStore
+
+    trust = TrustStore(_settings(home).trust).current()
+    lines = [f"有效至 fresh until {trust.expires_at:%Y-%m-%d %H:%M}Z"]
+    lines += [f"  {a.id:<20} {','.join(a.roles):<18} {a.title_zh}" for a in trust.actors.actors]
+    _print(_trust_row(trust), json_out, "\n".join(lines))
+
+
+@keys_app.command("rotate", epilog="例 example: shufang-node keys rotate --home east")
+def keys_rotate(home: Home = _HOME, json_out: Json = False) -> None:
+    """生成新密钥与换钥申请。Make new keys and a rotation file; the old ones serve until the agency answers."""
+    from nodes.enrolment import rotate_keys
+
+    target = rotate_keys(_settings(home), now=_now())
+    _record(home, "keys.rotation_begun", {})
+    _print(
+        {"enrolment": str(target)},
+        json_out,
+        f"换钥申请：{target}\nTake it to the agency, then `admit-response`, then restart.",
+    )
+
+
+@app.command(epilog="例 example: shufang-node up --home east --detach")
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="后台运行 run in the background")] = False,
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """启动节点（只向外连接）。Run the node under its supervisor; it only dials out."""
+    from nodes.running import require_ready, run_node, start_detached
+
+    settings = _settings(home)
+    require_ready(settings, now=_now())
+    if detach:
+        pid = start_detached(settings)
+        _print(
+            {"id": settings.id, "pid": pid},
+            json_out,
+            f"节点 {settings.id} 已在后台运行（{pid}）Running in the background.",
+        )
+        return
+    _print(
+        {"id": settings.id, "state": "starting"},
+        json_out,
+        f"节点 {settings.id} 运行中，Ctrl-C 结束 Running; Ctrl-C ends it.",
+    )
+    run_node(settings)
+
+
+@app.command(epilog="例 example: shufang-node status --home east --json")
+def status(home: Home = _HOME, json_out: Json = False) -> None:
+    """节点是否在运行。Is the node running? Exit 1 when not."""
+    from nodes.supervise import read_status
+
+    settings = _settings(home)
+    found = read_status(settings.home / "run")
+    children = [{"name": c.name, "pid": c.pid, "restarts": c.restarts} for c in found.children] if found else []
+    lines = [f"  {c['name']:<10} pid {c['pid']} 重启 {c['restarts']}" for c in children]
+    head = f"{settings.id}：运行中 running" if found else f"{settings.id}：未运行 not running"
+    _print({"id": settings.id, "running": found is not None, "children": children}, json_out, "\n".join([head, *lines]))
+    if found is None:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="例 example: shufang-node down --home east")
+def down(home: Home = _HOME, json_out: Json = False) -> None:
+    """停止节点。End the node."""
+    from nodes.supervise import stop_supervisor
+
+    settings = _settings(home)
+    stopped = bool(stop_supervisor(settings.home / "run"))
+    _print(
+        {"id": settings.id, "stopped": stopped},
+        json_out,
+        f"{settings.id} 已停止 stopped" if stopped else "未运行 not running",
+    )
+
+
+@app.command(epilog="例 example: shufang-node doctor --home east")
+def doctor(home: Home = _HOME, json_out: Json = False) -> None:
+    """检查节点设置，逐项给出下一步。Check the set-up; exit 1 when something fails."""
+    from nodes.doctor import examine
+
+    checks = examine(_settings(home), now=_now())
+    rows = [{"check": c.name, "level": c.level, "zh": c.zh, "en": c.en} for c in checks]
+    _print(rows, json_out, "\n".join(f"[{c.level:^4}] {c.name:<24} {c.zh} {c.en}" for c in checks))
+    if any(check.level == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+def _settings(home: Path) -> Any:  # NodeSettings; typed where it is used, imported late to start fast
+    from nodes.settings import load_settings
+
+    return load_settings(home.absolute())
+
+
+def _books(settings: Any) -> Any:  # Books; imported late to start fast
+    from nodes.books import Books
+
+    return Books(settings.books)
+
+
+def _record(home: Path, kind: str, facts: dict[str, Any]) -> None:
+    books = _books(_settings(home))
+    books.record(kind, facts=facts)
+    books.close()
+
+
+def _entry(home: Path, resource: str) -> Any:  # CatalogueEntry; imported late to start fast
+    from nodes.catalogue_entries import read_catalogue
+    from nodes.errors import CatalogueError
+
+    found = read_catalogue(_settings(home).catalogue).get(resource)
+    if found is None:
+        raise CatalogueError(f"expected {resource} in the catalogue; see `shufang-node catalogue`")
+    return found
+
+
+def _grant_rows(home: Path) -> list[dict[str, Any]]:
+    from nodes.contract.statement import parse_grant, time_text
+
+    books = _books(_settings(home))
+    rows = []
+    for record in books.grants():
+        grant = parse_grant(record.payload)
+        rows.append(
+            {
+                "grant_id": record.grant_id,
+                "grant_sha256": record.sha256,
+                "state": record.state,
+                "title": grant.scenario_title,
+                "scenario": grant.scenario,
+                "tasks": list(grant.tasks),
+                "uses": books.uses(record.sha256),
+                "uses_max": grant.uses_max,
+                "budget_unit": grant.budget.unit,
+                "budget_spent": books.spent(record.sha256),
+                "budget_total": grant.budget.total,
+                "not_before": time_text(grant.not_before),
+                "not_after": time_text(grant.not_after),
+            }
+        )
+    return rows
+
+
+def _decided(record: Any) -> dict[str, Any]:
+    return {"grant_id": record.grant_id, "grant_sha256": record.sha256, "state": record.state, "reason": record.reason}
+
+
+def _trust_row(trust: Any) -> dict[str, Any]:
+    return {
+        "versions": dict(trust.versions),
+        "expires_at": f"{trust.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+        "actors": [{"id": a.id, "roles": list(a.roles), "organisation": a.organisation} for a in trust.actors.actors],
+        "status": [item.model_dump(mode="json") for item in trust.status.items],
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _print(value: object, json_out: bool, text: str) -> None:
+    with suppress(BrokenPipeError):
+        typer.echo(json.dumps(value, ensure_ascii=False) if json_out else text)
+
+
+if __name__ == "__main__":
+    main()
