@@ -1,0 +1,201 @@
+"""Commands of the quality engine: ``python -m quality assess | suggest | report``.
+
+The node calls ``assess`` in a process of its own, so that Great Expectations' memory is not the
+agent's, and signs the bytes of ``report.json``. Exit codes: 0 the table may enter runs, 1 it is
+held, 2 usage (a wrong path, suite or profile).
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from quality.errors import QualityError
+
+_EXAMPLE = "example: python -m quality assess --table persons.csv --suite persons.json --out quality/persons --json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except QualityError as error:
+        sys.stderr.write(f"{error.code}: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"quality.io: {type(error).__name__}: {os.strerror(error.errno or 0)}\n")
+        return 2
+    return code
+
+
+def _assess(options: argparse.Namespace) -> int:
+    from quality import profile, suite
+    from quality.errors import SourceError
+    from quality.projection import report_json
+    from quality.run import assess
+    from quality.scoring import DEFAULT_PROFILE
+    from quality.sources import Source, source_of
+
+    rules = suite.load(options.suite)
+    weights = profile.load(options.profile) if options.profile else DEFAULT_PROFILE
+    try:
+        source = source_of(options.table, encoding=options.encoding, delivered_at=_aware(options.delivered_at))
+    except SourceError:
+        # The engine opens it as text and reports what it finds.
+        source = Source(options.table, "csv", options.encoding, _aware(options.delivered_at))
+    previous = _read_report(options.previous) if options.previous else None
+    assessment = assess(source, rules, now=_aware(options.now) or datetime.now(UTC), profile=weights, previous=previous)
+    report = report_json(
+        assessment,
+        resource=options.resource,
+        version=options.resource_version,
+        title_zh=options.title_zh,
+        title_en=options.title_en,
+        owner=options.owner,
+        node=options.node,
+    )
+    written = _write(options.out, report)
+    exact = {
+        result.rule.id: {
+            "rows": result.rows,
+            "missing": result.missing,
+            "failing": result.failing,
+            "status": result.status,
+        }
+        for result in assessment.rules
+    }
+    _write_private(options.out / "exact-counts.json", json.dumps(exact, indent=1).encode())
+    answer = {**written, **{key: report["score"][key] for key in ("total_x100", "grade", "verdict")}}
+    answer["findings"] = [item["code"] for item in report["findings"]]
+    answer["holds"] = [{"code": hold["code"], "about": hold["about"]} for hold in report["score"]["holds"]]
+    if options.json:
+        _say(json.dumps(answer, ensure_ascii=False))
+    else:
+        total = answer["total_x100"]
+        shown = "—" if total is None else f"{total / 100:.2f}"
+        _say(f"{shown}  {answer['grade']}  {answer['verdict']}  {answer['report']}")
+    return 0 if report["score"]["verdict"] == "pass" else 1
+
+
+def _suggest(options: argparse.Namespace) -> int:
+    from quality.sources import source_of
+    from quality.suggest import suggest
+    from quality.suite import document
+
+    draft = suggest(source_of(options.table, encoding=options.encoding), name=options.name or options.table.stem)
+    text = json.dumps(document(draft), ensure_ascii=False, indent=2) + "\n"
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+        _say(json.dumps({"suite": str(options.out), "rules": len(draft.rules)}) if options.json else f"{options.out}")
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    written = _write(options.out, _read_report(options.report))
+    _say(json.dumps(written) if options.json else written["html_zh"])
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _write(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Write the JSON as canonical bytes and the pages; each file whole or not at all."""
+    from quality.report import html
+
+    folder.mkdir(parents=True, exist_ok=True)
+    content = bytes(rfc8785.dumps(report))
+    digest = hashlib.sha256(content).hexdigest()
+    _replace(folder / "report.json", content)
+    _replace(folder / "report.zh.html", html(report, lang="zh", sha256=digest).encode())
+    _replace(folder / "report.en.html", html(report, lang="en", sha256=digest).encode())
+    return {
+        "report": str(folder / "report.json"),
+        "sha256": digest,
+        "html_zh": str(folder / "report.zh.html"),
+        "html_en": str(folder / "report.en.html"),
+        "payload_type": "application/vnd.shufang.quality-report.v1+json",
+        "suite_sha256": report["suite"]["sha256"],
+        "assessed_at": report["assessed_at"],
+    }
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    part.replace(path)
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    from quality.errors import ReportError
+
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"expected a report JSON at {path.name}, got {type(error).__name__}") from error
+    if not isinstance(report, dict):
+        raise ReportError(f"expected a report JSON at {path.name}")
+    return report
+
+
+def _aware(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m quality", description=__doc__, epilog=_EXAMPLE)
+    commands = parser.add_subparsers(required=True)
+
+    run = commands.add_parser("assess", help="run a suite on a table / 运行质量评估", epilog=_EXAMPLE)
+    run.add_argument("--table", type=Path, required=True, help="CSV (UTF-8, GB18030) or Parquet")
+    run.add_argument("--suite", type=Path, required=True, help="suite JSON")
+    run.add_argument("--out", type=Path, required=True, help="folder for report.json and the pages")
+    run.add_argument("--profile", type=Path, help="weights and thresholds, JSON")
+    run.add_argument("--previous", type=Path, help="report.json of the delivery before")
+    run.add_argument("--delivered-at", help="ISO time of the delivery; the file's time if not given")
+    run.add_argument("--now", help="ISO time of the run")
+    for flag in ("resource", "resource-version", "title-zh", "title-en", "owner", "node"):
+        run.add_argument(f"--{flag}", default="", help=f"{flag} printed in the report")
+    run.set_defaults(run=_assess)
+
+    draft = commands.add_parser("suggest", help="draft a suite from a table / 起草规则集")
+    draft.add_argument("--table", type=Path, required=True)
+    draft.add_argument("--name", default="", help="suite name, usually the catalogue id")
+    draft.add_argument("--out", type=Path, help="file to write; standard output if not given")
+    draft.set_defaults(run=_suggest)
+
+    page = commands.add_parser("report", help="draw the pages of a report JSON / 生成报告页面")
+    page.add_argument("report", type=Path)
+    page.add_argument("--out", type=Path, required=True)
+    page.set_defaults(run=_report)
+
+    for command in (run, draft):
+        command.add_argument("--encoding", choices=("auto", "utf-8", "gb18030"), default="auto")
+    for command in (run, draft, page):
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser

@@ -1,0 +1,426 @@
+"""The report as a page: what a supervisor reads, made from the report JSON and nothing else.
+
+One file: no script, no outside fetch, a content security policy that forbids both; Chinese first
+or English; equal JSON gives equal bytes. Failures stand before everything that went well.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from html import escape
+from importlib import resources
+from typing import Any, Literal, TypeAlias
+
+from quality.charts import bar, hundredths, radar, trend
+from quality.errors import ReportError
+from quality.projection import SCHEMA
+
+Language: TypeAlias = Literal["zh", "en"]
+
+_SEVERITY_RANK = {"critical": 0, "major": 1, "minor": 2}
+_STATUS_RANK = {"fail": 0, "error": 1, "not_assessed": 3, "pass": 2}
+
+_TEXT: dict[str, tuple[str, str]] = {
+    "heading": ("数据质量报告", "Data quality report"),
+    "resource": ("数据资源", "Resource"),
+    "owner": ("数据提供部门", "Department"),
+    "node": ("执行节点", "Node"),
+    "assessed": ("评估时间", "Assessed"),
+    "delivered": ("交付时间", "Delivered"),
+    "table": ("行 × 列", "Rows × columns"),
+    "suite": ("规则集", "Suite"),
+    "engine": ("评估引擎", "Engine"),
+    "score": ("综合得分", "Score"),
+    "pass": ("准予进入加工", "Admitted to runs"),
+    "held": ("暂停使用，待整改", "Held until rectified"),
+    "why": ("暂停原因", "Why it is held"),
+    "findings": ("数据源发现", "Findings about the source"),
+    "trend": ("历次得分", "Trend"),
+    "dimension": ("维度（GB/T 36344）", "Dimension (GB/T 36344)"),
+    "weight": ("权重", "Weight"),
+    "points": ("得分", "Score"),
+    "threshold": ("门限", "Threshold"),
+    "change": ("较上次", "Change"),
+    "failed": ("不通过的规则", "Rules that failed"),
+    "unassessed": ("未评估的规则及原因", "Rules not assessed, and why"),
+    "passed": ("通过的规则", "Rules that hold"),
+    "id": ("编号", "Id"),
+    "columns": ("字段", "Columns"),
+    "rule": ("规则", "Rule"),
+    "severity": ("级别", "Severity"),
+    "checked": ("检查数", "Checked"),
+    "failing": ("问题数", "Failing"),
+    "rate": ("问题率", "Rate"),
+    "allowed": ("允许", "Allowed"),
+    "result": ("结论", "Result"),
+    "reason": ("原因", "Reason"),
+    "matrix": ("字段 × 维度", "Columns × dimensions"),
+    "indicators": ("二十项指标（X = A/B）", "The twenty indicators (X = A/B)"),
+    "indicator": ("指标", "Indicator"),
+    "update": ("更新承诺与实际", "Promised and actual update"),
+    "promised": ("承诺（天）", "Promised (days)"),
+    "actual": ("实际滞后（天）", "Actual lag (days)"),
+    "radar_note": (
+        "实线为本次，虚线为上次；虚线轴表示未评估。",
+        "Solid: this delivery, dashed: the one before; a dashed axis was not assessed.",
+    ),
+    "none": ("无", "none"),
+    "not_assessed": ("未评估", "not assessed"),
+    "key": ("关键", "critical"),
+    "digest": ("报告摘要 SHA-256", "Report digest SHA-256"),
+    "all_failed_none": ("没有不通过的规则。", "No rule failed."),
+}
+_SEVERITY = {"critical": ("关键", "critical"), "major": ("重要", "major"), "minor": ("一般", "minor")}
+_STATUS = {
+    "pass": ("通过", "pass"),
+    "fail": ("不通过", "fail"),
+    "error": ("未能执行", "could not run"),
+    "not_assessed": ("未评估", "not assessed"),
+}
+_GRADE = {
+    "excellent": ("优", "excellent"),
+    "good": ("良", "good"),
+    "fair": ("中", "fair"),
+    "poor": ("差", "poor"),
+    "not_assessed": ("未评估", "not assessed"),
+}
+_REASON = {
+    "source": ("数据源无法读取", "the source could not be read"),
+    "column_missing": ("缺少所需的列", "a column it needs is missing"),
+    "no_rows": ("表中没有数据行", "the table has no rows"),
+    "nothing_to_check": ("没有可评估的元素（B = 0）", "nothing to evaluate (B = 0)"),
+    "too_few_rows": ("元素过少，不公布数字", "too few elements, no figure is published"),
+    "could_not_run": ("规则无法在该数据上执行", "the rule could not be run on this table"),
+}
+
+
+def html(report: Mapping[str, Any], *, lang: Language = "zh", sha256: str = "") -> str:
+    """Draw a report.
+
+    Args:
+        report: JSON of ``quality.projection.report_json``.
+        lang: language of the page.
+        sha256: digest of the canonical bytes, printed at the foot.
+
+    Raises:
+        ReportError: the JSON is of another schema.
+    """
+    if report.get("schema") != SCHEMA:
+        raise ReportError(f"expected a report of schema {SCHEMA}")
+    return _Page(report, lang, sha256).html()
+
+
+class _Page:
+    """One page in one language."""
+
+    def __init__(self, report: Mapping[str, Any], lang: Language, sha256: str) -> None:
+        self._report = report
+        self._zh = lang == "zh"
+        self._sha256 = sha256
+
+    def html(self) -> str:
+        report = self._report
+        title = self._of(report["resource"], "title") or report["resource"]["id"]
+        held = report["score"]["verdict"] == "held"
+        body = "".join(
+            (
+                self._header(title),
+                f'<section class="{"held" if held else "fine"}">{self._top()}{self._alerts()}</section>',
+                f"<section>{self._failed()}{self._updates()}{self._unassessed()}{self._passed()}",
+                f"{self._matrix()}{self._indicators()}</section>",
+                self._footer(),
+            )
+        )
+        return (
+            f'<!doctype html><html lang="{"zh-CN" if self._zh else "en"}"><head><meta charset="utf-8">'
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{escape(title)} · {self._t('heading')}</title><style>{_css()}</style></head>"
+            f"<body><main>{body}</main></body></html>"
+        )
+
+    def _t(self, key: str) -> str:
+        return _TEXT[key][0 if self._zh else 1]
+
+    def _pick(self, table: Mapping[str, tuple[str, str]], key: str) -> str:
+        return table[key][0 if self._zh else 1] if key in table else escape(key)
+
+    def _of(self, item: Mapping[str, Any], key: str) -> str:
+        return str(item.get(f"{key}_{'zh' if self._zh else 'en'}") or item.get(f"{key}_zh") or "")
+
+    def _header(self, title: str) -> str:
+        report = self._report
+        table, suite = report["table"], report["suite"]
+        rows = self._t("not_assessed") if table["rows"] is None else f"{table['rows']:,}"
+        encoding = f" · {table['encoding'].upper()}" if table["encoding"] else ""
+        facts = (
+            ("resource", f"<code>{escape(report['resource']['id'])}</code> {escape(report['resource']['version'])}"),
+            ("owner", escape(report["resource"]["owner"]) or "—"),
+            ("node", f"<code>{escape(report['node']) or '—'}</code>"),
+            ("table", f"{rows} × {table['columns']} · {escape(table['kind'].upper())}{encoding}"),
+            ("assessed", _moment(report["assessed_at"])),
+            ("delivered", _moment(report["delivered_at"])),
+            ("suite", f"{escape(suite['version'])} · {suite['rules']} · <code>{escape(suite['sha256'][:12])}…</code>"),
+            ("engine", " · ".join(f"{escape(key)} {escape(value)}" for key, value in sorted(report["engine"].items()))),
+        )
+        cells = "".join(f"<div><dt>{self._t(key)}</dt><dd>{value}</dd></div>" for key, value in facts)
+        return f'<header><h1><small>{self._t("heading")}</small>{escape(title)}</h1><dl class="facts">{cells}</dl></header>'
+
+    def _top(self) -> str:
+        report = self._report
+        score, dimensions = report["score"], report["dimensions"]
+        total = "—" if score["total_x100"] is None else hundredths(score["total_x100"])
+        chip = "ok" if score["verdict"] == "pass" else "no"
+        points = [item["score_x100"] for item in report["history"] if item["score_x100"] is not None]
+        drawn = trend(points, report["profile"]["score_min_x100"], self._t("trend"))
+        picture = radar(
+            [self._of(item, "name") for item in dimensions],
+            [item["score_x100"] for item in dimensions],
+            [item["previous_x100"] for item in dimensions],
+            self._t("dimension"),
+        )
+        return (
+            f'<div class="top"><div>{picture}<p class="note">{self._t("radar_note")}</p></div><div>'
+            f'<div class="total"><div><span class="muted">{self._t("score")}</span><br><b>{total}</b></div>'
+            f'<div><span class="grade">{self._pick(_GRADE, score["grade"])}</span><br>'
+            f'<span class="chip {chip}">{self._t(score["verdict"])}</span></div>{drawn}</div>'
+            f"{self._dimension_table(dimensions)}</div></div>"
+        )
+
+    def _dimension_table(self, dimensions: Sequence[Mapping[str, Any]]) -> str:
+        rows = []
+        for item in dimensions:
+            value, label = item["score_x100"], escape(self._of(item, "name"))
+            if value is None:
+                middle = f'<td class="n muted">—</td><td class="muted">{self._t("not_assessed")}</td>'
+            else:
+                tone = "bad" if item["verdict"] == "fail" else ""
+                middle = (
+                    f'<td class="n {tone}">{hundredths(value)}</td><td>{bar(value, item["threshold_x100"], label)}</td>'
+                )
+            rows.append(
+                f'<tr><td class="w">{label}</td><td class="n">{item["weight"]}</td>{middle}'
+                f'<td class="n muted">{hundredths(item["threshold_x100"])}</td>'
+                f'<td class="n">{_change(value, item["previous_x100"])}</td></tr>'
+            )
+        return (
+            f'<table style="margin-top:14px"><tr><th>{self._t("dimension")}</th><th class="n">{self._t("weight")}</th>'
+            f'<th class="n">{self._t("points")}</th><th></th><th class="n">{self._t("threshold")}</th>'
+            f'<th class="n">{self._t("change")}</th></tr>{"".join(rows)}</table>'
+        )
+
+    def _alerts(self) -> str:
+        report, out = self._report, []
+        titles = {rule["id"]: self._rule_title(rule) for rule in report["rules"]}
+        names = {item["name"]: self._of(item, "name") for item in report["dimensions"]}
+        if report["score"]["holds"]:
+            items = []
+            for hold in report["score"]["holds"]:
+                about = titles.get(hold["about"]) or names.get(hold["about"]) or ""
+                code = f" <code>{escape(hold['about'])}</code>" if hold["about"] in titles else ""
+                items.append(f"<li>{escape(self._of(hold, 'text'))}{code} {escape(about)}</li>")
+            out.append(f'<div class="alert"><h3>{self._t("why")}</h3><ul>{"".join(items)}</ul></div>')
+        if report["findings"]:
+            items = [f"<li>{escape(self._of(item, 'text'))}</li>" for item in report["findings"]]
+            out.append(f'<div class="alert"><h3>{self._t("findings")}</h3><ul>{"".join(items)}</ul></div>')
+        return "".join(out)
+
+    def _rule_title(self, rule: Mapping[str, Any]) -> str:
+        title = self._of(rule, "title")
+        return str(rule["type"]) if title in ("", "withheld") else title
+
+    def _failed(self) -> str:
+        rules = self._sorted(("fail", "error"))
+        if not rules:
+            return f'<h2>{self._t("failed")}</h2><p class="good">{self._t("all_failed_none")}</p>'
+        return f'<h2>{self._t("failed")}<span class="n">{len(rules)}</span></h2>{self._rule_table(rules)}'
+
+    def _passed(self) -> str:
+        rules = self._sorted(("pass",))
+        if not rules:
+            return ""
+        return f'<h2>{self._t("passed")}<span class="n">{len(rules)}</span></h2>{self._rule_table(rules)}'
+
+    def _sorted(self, statuses: Sequence[str]) -> list[Mapping[str, Any]]:
+        chosen = [rule for rule in self._report["rules"] if rule["status"] in statuses]
+        return sorted(chosen, key=lambda rule: (_SEVERITY_RANK.get(rule["severity"], 9), -(rule["rate_micro"] or 0)))
+
+    def _rule_table(self, rules: Sequence[Mapping[str, Any]]) -> str:
+        head = "".join(
+            f"<th{kind}>{self._t(key)}</th>"
+            for key, kind in (
+                ("id", ""),
+                ("columns", ""),
+                ("rule", ""),
+                ("severity", ""),
+                ("checked", ' class="n"'),
+                ("failing", ' class="n"'),
+                ("rate", ' class="n"'),
+                ("allowed", ' class="n"'),
+                ("result", ""),
+                ("change", ' class="n"'),
+            )
+        )
+        return (
+            f'<div class="wide"><table><tr>{head}</tr>{"".join(self._rule_row(rule) for rule in rules)}</table></div>'
+        )
+
+    def _rule_row(self, rule: Mapping[str, Any]) -> str:
+        counted = rule["unit"] == "rows"
+        failing = f"&lt;{rule['failing_below']}" if rule["failing_below"] else _count(rule["failing"])
+        rate = _percent(rule["rate_micro"]) if counted else "—"
+        allowed = _percent(rule["allowed_micro"]) if counted else "—"
+        if "lag_days" in rule:
+            failing, allowed = str(rule["lag_days"]) + self._days(), "≤ " + str(rule["promised_days"]) + self._days()
+        tone = {"pass": "ok", "fail": "no"}.get(rule["status"], "na")
+        severity = {"critical": "no", "major": "major"}.get(rule["severity"], "na")
+        return (
+            f'<tr><td class="w"><code>{escape(rule["id"])}</code></td>'
+            f"<td><code>{escape(' × '.join(rule['columns']))}</code></td><td>{escape(self._rule_title(rule))}</td>"
+            f'<td class="w"><span class="chip small {severity}">{self._pick(_SEVERITY, rule["severity"])}</span></td>'
+            f'<td class="n">{_count(rule["checked"]) if counted else "—"}</td><td class="n">{failing if counted or "lag_days" in rule else "—"}</td>'
+            f'<td class="n">{rate}</td><td class="n">{allowed}</td>'
+            f'<td class="w"><span class="chip small {tone}">{self._pick(_STATUS, rule["status"])}</span></td>'
+            f'<td class="n">{_rate_change(rule)}</td></tr>'
+        )
+
+    def _days(self) -> str:
+        return " 天" if self._zh else " d"
+
+    def _unassessed(self) -> str:
+        rules = self._sorted(("not_assessed",))
+        if not rules:
+            return ""
+        rows = "".join(
+            f'<tr><td class="w"><code>{escape(rule["id"])}</code></td><td><code>{escape(" × ".join(rule["columns"]))}</code></td>'
+            f"<td>{escape(self._rule_title(rule))}</td><td>{self._pick(_SEVERITY, rule['severity'])}</td>"
+            f"<td>{self._pick(_REASON, rule['reason'])}</td></tr>"
+            for rule in rules
+        )
+        head = "".join(f"<th>{self._t(key)}</th>" for key in ("id", "columns", "rule", "severity", "reason"))
+        return (
+            f'<h2>{self._t("unassessed")}<span class="n">{len(rules)}</span></h2><table><tr>{head}</tr>{rows}</table>'
+        )
+
+    def _updates(self) -> str:
+        rules = [rule for rule in self._report["rules"] if "lag_days" in rule]
+        if not rules:
+            return ""
+        rows = "".join(
+            f'<tr><td>{escape(self._rule_title(rule))}</td><td class="n">{rule["promised_days"]}</td>'
+            f'<td class="n {"bad" if rule["status"] == "fail" else "good"}">{rule["lag_days"]}</td></tr>'
+            for rule in rules
+        )
+        return (
+            f'<h2>{self._t("update")}</h2><table><tr><th>{self._t("rule")}</th><th class="n">{self._t("promised")}</th>'
+            f'<th class="n">{self._t("actual")}</th></tr>{rows}</table>'
+        )
+
+    def _matrix(self) -> str:
+        cells: dict[str, dict[str, list[int]]] = {}
+        for rule in self._report["rules"]:
+            if rule["score_x100"] is None or rule["unit"] != "rows":
+                continue
+            for column in rule["columns"]:
+                cells.setdefault(column, {}).setdefault(rule["dimension"], []).append(rule["score_x100"])
+        if not cells:
+            return ""
+        used = [item for item in self._report["dimensions"] if any(item["name"] in row for row in cells.values())]
+        head = "".join(f'<th style="text-align:center">{escape(self._of(item, "name"))}</th>' for item in used)
+        rows = "".join(
+            f"<tr><td><code>{escape(column)}</code></td>"
+            + "".join(_heat(min(row[item["name"]]) if item["name"] in row else None) for item in used)
+            + "</tr>"
+            for column, row in cells.items()
+        )
+        return f'<h2>{self._t("matrix")}</h2><table class="heat"><tr><th>{self._t("columns")}</th>{head}</tr>{rows}</table>'
+
+    def _indicators(self) -> str:
+        rows = []
+        for item in self._report["indicators"]:
+            ratio = (
+                f'<span class="muted">{self._t("not_assessed")}</span>'
+                if item["x_micro"] is None
+                else f"{item['numerator']:,} / {item['denominator']:,}"
+            )
+            share = "—" if item["x_micro"] is None else _percent(item["x_micro"])
+            rows.append(
+                f"<tr><td><code>{escape(item['code'])}</code> {escape(self._of(item, 'name'))}</td>"
+                f'<td class="n">{ratio}</td><td class="n">{share}</td></tr>'
+            )
+        half = (len(rows) + 1) // 2
+        tables = "".join(f"<table>{''.join(part)}</table>" for part in (rows[:half], rows[half:]))
+        return f'<h2>{self._t("indicators")}</h2><div class="two">{tables}</div>'
+
+    def _footer(self) -> str:
+        report = self._report
+        cell, base = report["disclosure"]["cell_min"], report["disclosure"]["round_base"]
+        weights = "，" if self._zh else ", "
+        severities = weights.join(
+            f"{self._pick(_SEVERITY, key)} {value}"
+            for key, value in sorted(report["profile"]["severity_weights"].items())
+        )
+        grades = weights.join(
+            f"{self._pick(_GRADE, item['grade'])} ≥ {hundredths(item['from_x100'])}"
+            for item in report["profile"]["grades"]
+        )
+        if self._zh:
+            method = (
+                f"本报告只含汇总数：1 至 {cell - 1} 的计数显示为「&lt;{cell}」并按 {cell} 计分，其余计数取整到 {base}；不含任何原始取值、取值范围与样例。"
+                f"规则得分 = 1 − 问题数/检查数；维度得分按级别加权（{severities}）；等级：{grades}；"
+                f"综合得分低于 {hundredths(report['profile']['score_min_x100'])}、任一维度低于门限或关键规则不通过即暂停使用；未评估不等于满分。"
+            )
+        else:
+            method = (
+                f"Aggregates only: a count from 1 to {cell - 1} is shown as &lt;{cell} and scored as {cell}, others are rounded to {base}; "
+                "no value, bound or sample of the table is in this report. "
+                f"Rule score = 1 − failing/checked; dimensions are weighted by severity ({severities}); grades: {grades}; "
+                f"a total below {hundredths(report['profile']['score_min_x100'])}, a dimension below its threshold or a failed critical rule "
+                "holds the resource; not assessed is not a full score."
+            )
+        digest = f"<br>{self._t('digest')} <code>{escape(self._sha256)}</code>" if self._sha256 else ""
+        return f"<footer>{method}{digest}</footer>"
+
+
+@cache
+def _css() -> str:
+    return resources.files("quality").joinpath("report.css").read_text(encoding="utf-8")
+
+
+def _moment(text: str | None) -> str:
+    return escape(text.replace("T", " ").replace("Z", " UTC")) if text else "—"
+
+
+def _count(value: int | None) -> str:
+    return "—" if value is None else f"{value:,}"
+
+
+def _percent(micro: int | None) -> str:
+    return "—" if micro is None else f"{micro // 10_000}.{micro // 10 % 1_000:03d}%"
+
+
+def _change(now: int | None, before: int | None) -> str:
+    if now is None or before is None:
+        return '<span class="muted">—</span>'
+    if now == before:
+        return '<span class="muted">0</span>'
+    tone, arrow = ("good", "▲ ") if now > before else ("bad", "▼ ")
+    return f'<span class="{tone}">{arrow}{hundredths(abs(now - before))}</span>'
+
+
+def _rate_change(rule: Mapping[str, Any]) -> str:
+    now, before = rule["rate_micro"], rule["previous_rate_micro"]
+    if now is None or before is None or rule["unit"] != "rows":
+        return '<span class="muted">—</span>'
+    if now == before:
+        return '<span class="muted">0</span>'
+    tone, arrow = ("bad", "▲ ") if now > before else ("good", "▼ ")
+    return f'<span class="{tone}">{arrow}{_percent(abs(now - before))}</span>'
+
+
+def _heat(score: int | None) -> str:
+    if score is None:
+        return '<td class="c muted">·</td>'
+    colour = (
+        "#dff1e7" if score >= 9_900 else "#edf6e3" if score >= 9_500 else "#fdf0d5" if score >= 9_000 else "#fadedb"
+    )
+    return f'<td class="c" style="background:{colour}">{hundredths(score)}</td>'
