@@ -70,6 +70,7 @@ class Session:
         now: clock.
         clients: application units that take part.
         transcript: every signed answer received, in order of arrival.
+        orders_sent: the order at each node, as signed.
         order_envelopes: the signed order per node that accepted it; an application unit joins with it.
     """
 
@@ -84,6 +85,7 @@ class Session:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     session_id: str = field(default_factory=lambda: "s-" + secrets.token_hex(12))
     transcript: list[tuple[str, Envelope]] = field(default_factory=list)
+    orders_sent: dict[str, Order] = field(default_factory=dict)
     order_envelopes: dict[str, Envelope] = field(default_factory=dict)
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -103,7 +105,7 @@ class Session:
         issued = self.now()
         requests: dict[str, Message] = {}
         for node, uses in resources.items():
-            requests[node] = Order(
+            order = Order(
                 order_id=f"{self.session_id}.{node}"[:96],
                 session_id=self.session_id,
                 grant_id=self.grant.grant_id,
@@ -120,6 +122,7 @@ class Session:
                 issued_at=issued,
                 expires_at=issued + timedelta(minutes=10),
             )
+            requests[node] = self.orders_sent[node] = order
         answers = self._ask(self.orders, requests, {node: () for node in requests})
         from nodes.contract.signing import sha256_hex
 

@@ -1,0 +1,201 @@
+"""Pipeline ``match.voprf``: a private verification, delivered as an OpenAPI document with its method sheet.
+
+The operator opens the session and hands the application unit an invitation; the questions
+go from the application unit to the department, sealed, and the operator carries bytes.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from factory.client.gateway import openapi_document
+from factory.client.match import Invitation
+from factory.federation.session import Session, require
+from factory.pipelines.build import Built, Learns, Mechanism, close_session, require_nodes, uses_of
+from factory.pipelines.recipe import Recipe, RecipeError
+from nodes.contract.messages import Order
+from nodes.contract.signing import Envelope, sign
+from nodes.contract.tasks.match import BUCKET_ROWS_MIN, SUITE, TAG_BYTES, TASK, MatchParameters
+
+NAME = TASK
+
+MECHANISMS = (Mechanism("voprf", "RFC 9497, VOPRF mode, ristretto255-SHA512", SUITE),)
+
+LEARNS = (
+    Learns(
+        "application_unit",
+        f"每次核验只得到是或否；另得本次所在分桶的标签（每个标签 {TAG_BYTES} 字节伪随机值，不含任何登记内容）。",
+        f"yes or no per question, and the {TAG_BYTES}-byte pseudorandom tags of the question's bucket, which say nothing of the register.",
+    ),
+    Learns(
+        "node",
+        f"只知道有一次核验及其分桶编号（同一分桶至少 {BUCKET_ROWS_MIN} 条记录；登记不足此数时不分桶），不知道被问的是谁，也不知道答案。",
+        f"that a question was asked and its bucket (at least {BUCKET_ROWS_MIN} records share one; a smaller register has none), not whom it was about, nor the answer.",
+    ),
+    Learns(
+        "operator",
+        "只转发密封字节：知道谁在何时问了几次，不知道问题与答案。",
+        "relays sealed bytes: who asked how often and when, neither question nor answer.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the application unit reports of its trial; neither records nor single answers.
+
+    Attributes:
+        asked: how many records.
+        matched: how many of them the register held.
+        p50_ms, p95_ms: time per question.
+    """
+
+    asked: int
+    matched: int
+    p50_ms: int
+    p95_ms: int
+
+
+def parameters_of(recipe: Recipe) -> MatchParameters:
+    """Read the recipe's parameters.
+
+    Raises:
+        RecipeError: a parameter is missing, unknown or wrong, or there is not one table and one application unit.
+    """
+    try:
+        parameters = MatchParameters.model_validate(recipe.parameters, strict=False)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:4])
+        raise RecipeError(f"the parameters of {NAME} are wrong: {found}") from error
+    if len(recipe.parties) != 1 or len(recipe.clients) != 1:
+        raise RecipeError("expected one table and one application unit for a verification")
+    missing = sorted({field.column for field in parameters.fields} - set(recipe.parties[0].columns))
+    if missing:
+        raise RecipeError(f"expected the columns {', '.join(missing)} at {recipe.parties[0].node}")
+    return parameters
+
+
+def build(
+    recipe: Recipe,
+    recipe_bytes: bytes,
+    session: Session,
+    *,
+    now: Callable[[], datetime],
+    trial: Callable[[Invitation], Trial],
+    progress: Callable[[str], None] = lambda _: None,
+) -> Built:
+    """Open the service once, let the application unit try it, and return the product's files.
+
+    Args:
+        recipe: of form ``verification``.
+        recipe_bytes: the recipe file.
+        session: not yet open, with the application unit among its clients.
+        now: clock.
+        trial: the application unit's trial with an invitation; runs in its own process.
+        progress: gets a short text after every stage.
+
+    Raises:
+        FactoryError: the node refused, or the trial failed.
+    """
+    parameters = parameters_of(recipe)
+    started = now()
+    answers = require(session.open(TASK, parameters.model_dump(mode="json"), uses_of(recipe)))
+    node = recipe.parties[0].node
+    progress("register prepared")
+    result = trial(Invitation(_order_envelope(session, node), answers[node].envelope))
+    progress(f"{result.asked} questions answered")
+    runs = close_session(session)
+    require_nodes(runs, (node,))
+    document = openapi_document(
+        parameters,
+        title=recipe.product.name_zh,
+        description=f"{recipe.product.summary_zh}\n\n{recipe.product.summary_en}",
+        version=recipe.product.version,
+    )
+    method = _method(recipe, parameters)
+    files = {
+        "openapi.json": _json(document),
+        "method.json": _json(method),
+        "method.md": _markdown(recipe, parameters).encode("utf-8"),
+    }
+    return Built(
+        recipe=recipe,
+        recipe_bytes=recipe_bytes,
+        files=files,
+        metrics={"asked": result.asked, "p50_ms": result.p50_ms, "p95_ms": result.p95_ms},
+        participants=(node,),
+        sessions=(session.session_id,),
+        node_runs=runs,
+        mechanisms=MECHANISMS,
+        learns=LEARNS,
+        cell_min=recipe.thresholds.cell_min,
+        round_base=recipe.thresholds.round_base,
+        suppressed=0,
+        started_at=started,
+        finished_at=now(),
+        headline=(
+            (
+                f"应用单位核验 {result.asked} 条：{result.matched} 条相符，{result.asked - result.matched} 条不符；中位 {result.p50_ms} 毫秒",
+                f"{result.asked} questions: {result.matched} match, {result.asked - result.matched} do not; median {result.p50_ms} ms",
+            ),
+        ),
+    )
+
+
+def _order_envelope(session: Session, node: str) -> Envelope:
+    """Return the signed order of this session at ``node``, for the application unit to check."""
+    order = session.orders_sent[node]
+    return sign(session.key, Order.payload_type, order.to_payload())
+
+
+def _method(recipe: Recipe, parameters: MatchParameters) -> dict[str, object]:
+    return {
+        "version": 1,
+        "protocol": {"name": "VOPRF", "suite": parameters.suite, "source": "RFC 9497"},
+        "fields": [{"column": field.column, "rules": list(field.rules)} for field in parameters.fields],
+        "batch_max": parameters.batch_max,
+        "bucket_rows_min": BUCKET_ROWS_MIN,
+        "false_positive": f"at most n / 2**{8 * TAG_BYTES} for a register of n records",
+        "learns": [{"party": item.party, "what_zh": item.what_zh, "what_en": item.what_en} for item in LEARNS],
+        "purpose": recipe.scenario.purpose,
+    }
+
+
+def _markdown(recipe: Recipe, parameters: MatchParameters) -> str:
+    fields = "、".join(field.column for field in parameters.fields)
+    lines = [
+        f"# {recipe.product.name_zh}",
+        "",
+        f"{recipe.product.summary_zh}",
+        "",
+        f"- 核验字段：{fields}（全部一致才为“是”）",
+        f"- 协议：RFC 9497 可验证的不经意伪随机函数（{parameters.suite}），应答附零知识证明",
+        f"- 误判：登记 n 条时，不在登记中的记录被判为“是”的概率不超过 n / 2^{8 * TAG_BYTES}",
+        "",
+        "## 各方能知道什么",
+        "",
+        *[f"- **{item.party}**：{item.what_zh}" for item in LEARNS],
+        "",
+        "---",
+        "",
+        f"# {recipe.product.name_en}",
+        "",
+        f"{recipe.product.summary_en}",
+        "",
+        f"- Fields: {', '.join(field.column for field in parameters.fields)}; all must agree for a yes",
+        f"- Protocol: verifiable oblivious pseudorandom function of RFC 9497 ({parameters.suite}), every answer with its proof",
+        f"- Error: a record that is not among n matches with probability at most n / 2^{8 * TAG_BYTES}",
+        "",
+        "## What each party learns",
+        "",
+        *[f"- **{item.party}**: {item.what_en}" for item in LEARNS],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode("utf-8")
