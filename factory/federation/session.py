@@ -47,7 +47,7 @@ def read_answer(parcel: bytes, request: Message, *, sender: str, key: VerifyKey)
 
     envelope, attachments = wire.unpack(parcel)
     digest = sha256_hex(request.to_payload())
-    model: type[Result] | type[Refusal] = Refusal if envelope.payload_type == Refusal.payload_type else Result
+    model: type[Result | Refusal] = Refusal if envelope.payload_type == Refusal.payload_type else Result
     answer = decode(model, envelope, attachments, key)
     if answer.sender != sender or answer.request_sha256 != digest:
         raise BadSignatureError(f"expected the answer of {sender} to this very request")
@@ -123,7 +123,7 @@ class Session:
                 expires_at=issued + timedelta(minutes=10),
             )
             requests[node] = self.orders_sent[node] = order
-        answers = self._ask(self.orders, requests, {node: () for node in requests})
+        answers = self._ask(self.orders, requests, dict.fromkeys(requests, ()))
         from nodes.contract.signing import sha256_hex
 
         for node, answer in answers.items():

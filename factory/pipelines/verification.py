@@ -27,13 +27,14 @@ MECHANISMS = (Mechanism("voprf", "RFC 9497, VOPRF mode, ristretto255-SHA512", SU
 LEARNS = (
     Learns(
         "application_unit",
-        f"每次核验只得到是或否；另得本次所在分桶的标签（每个标签 {TAG_BYTES} 字节伪随机值，不含任何登记内容）。",
-        f"yes or no per question, and the {TAG_BYTES}-byte pseudorandom tags of the question's bucket, which say nothing of the register.",
+        "每次核验只得到是或否；另得所在分桶的标签（伪随机值，不含任何登记内容）。",
+        "yes or no per question, and the tags of the question's bucket: pseudorandom, they say nothing of the register.",
     ),
     Learns(
         "node",
-        f"只知道有一次核验及其分桶编号（同一分桶至少 {BUCKET_ROWS_MIN} 条记录；登记不足此数时不分桶），不知道被问的是谁，也不知道答案。",
-        f"that a question was asked and its bucket (at least {BUCKET_ROWS_MIN} records share one; a smaller register has none), not whom it was about, nor the answer.",
+        f"只知道有一次核验及其分桶编号（同桶至少 {BUCKET_ROWS_MIN} 条；登记不足此数时不分桶），不知道问的是谁，也不知道答案。",
+        f"that a question was asked and its bucket (shared by at least {BUCKET_ROWS_MIN} records; a smaller register has "
+        "none), neither whom it was about nor the answer.",
     ),
     Learns(
         "operator",
@@ -48,13 +49,11 @@ class Trial:
     """What the application unit reports of its trial; neither records nor single answers.
 
     Attributes:
-        asked: how many records.
-        matched: how many of them the register held.
+        asked: how many records; how many matched stays with the application unit.
         p50_ms, p95_ms: time per question.
     """
 
     asked: int
-    matched: int
     p50_ms: int
     p95_ms: int
 
@@ -138,8 +137,8 @@ def build(
         finished_at=now(),
         headline=(
             (
-                f"应用单位核验 {result.asked} 条：{result.matched} 条相符，{result.asked - result.matched} 条不符；中位 {result.p50_ms} 毫秒",
-                f"{result.asked} questions: {result.matched} match, {result.asked - result.matched} do not; median {result.p50_ms} ms",
+                f"应用单位试用 {result.asked} 次，中位 {result.p50_ms} 毫秒；问题与答案只有应用单位知道",
+                f"{result.asked} trial questions, median {result.p50_ms} ms; only the application unit knows them",
             ),
         ),
     )
@@ -186,7 +185,7 @@ def _markdown(recipe: Recipe, parameters: MatchParameters) -> str:
         f"{recipe.product.summary_en}",
         "",
         f"- Fields: {', '.join(field.column for field in parameters.fields)}; all must agree for a yes",
-        f"- Protocol: verifiable oblivious pseudorandom function of RFC 9497 ({parameters.suite}), every answer with its proof",
+        f"- Protocol: VOPRF of RFC 9497 ({parameters.suite}); every answer comes with its proof",
         f"- Error: a record that is not among n matches with probability at most n / 2^{8 * TAG_BYTES}",
         "",
         "## What each party learns",
