@@ -29,10 +29,14 @@ def attestation_problems(facts: Facts) -> Iterator[str]:
     for sha256, joint in present.items():
         if sha256 not in listed:
             yield f"{joint.signed[0].path}: the release does not list this statement"
+    yield from _name_problems(facts, {sha256: link.name for sha256, link in listed.items()})
+
+
+def _name_problems(facts: Facts, listed: dict[str, str]) -> Iterator[str]:
     for joint in (facts.release_joint, *facts.joints):
         name = "release" if joint is facts.release_joint else None
         if joint.sha256 in listed:
-            name = listed[joint.sha256].name
+            name = listed[joint.sha256]
         for item in joint.signed:
             if name is not None and item.path != paths.envelope_path(name, item.actor.id):
                 yield f"{item.path}: expected the name {paths.envelope_path(name, item.actor.id)}"
