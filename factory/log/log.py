@@ -41,6 +41,7 @@ from factory.log.shard import Shard
 from factory.log.tiles import ENTRY_BYTES_MAX, TILE_WIDTH, RightEdge, TileReader, leftovers
 from nodes.contract.errors import ContractError
 from nodes.contract.signing import Envelope, pae, sha256_hex
+from nodes.contract.trust import Actors
 from products.errors import ProductError
 from products.log import Checkpoint, SignedCheckpoint, leaf_bytes, leaf_hash, sign_checkpoint, verify_consistency
 
@@ -310,6 +311,25 @@ def cosign(shard: Shard, *, files: DurableFiles | None = None) -> Cosigned:
     except OSError as error:
         raise LogDiskError(f"the log cannot be written ({error.strerror}); free the disk and repeat") from error
     return cosigned
+
+
+def submissions(envelopes: Sequence[bytes], actors: Actors) -> list[Submission]:
+    """Return envelopes with the public keys of their signers, found among the agency's actors.
+
+    Raises:
+        LogEntryError: not an envelope, or of a key the agency does not list.
+    """
+    spki_of = {sha256_hex(actor.verify_key.spki): actor.verify_key.spki for actor in actors.actors}
+    found = []
+    for data in envelopes:
+        try:
+            keyid = Envelope.from_bytes(data).keyid
+        except ContractError as error:
+            raise LogEntryError(f"expected a signed envelope: {error}") from error
+        if keyid not in spki_of:
+            raise LogEntryError(f"expected a signer that the agency lists, got the key {keyid[:12]}")
+        found.append(Submission(data, spki_of[keyid]))
+    return found
 
 
 def entry_of(submission: Submission) -> bytes:
