@@ -19,6 +19,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from securesystemslib.signer import CryptoSigner, SSlibKey
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+
 from nodes.contract.signing import SigningKey, pae, sign
 from nodes.contract.statement import PAYLOAD_TYPE, statement
 from products import registration_code
@@ -41,8 +44,6 @@ from products.package import bag, paths
 from products.package.payload import Payload, ProductDescription, Source, build_payload
 from products.package.writing import SignedStatement, write_package
 from products.trust import DEFAULT_RELEASE_POLICY, REVIEW_PROPERTIES, ReleasePolicy
-from securesystemslib.signer import CryptoSigner, SSlibKey
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 RELEASED = NOW - timedelta(days=2)
@@ -89,7 +90,7 @@ def actor_entry(actor: str, **changes: Any) -> dict[str, Any]:
         "organisation": ORGANISATIONS[actor],
         "title_zh": actor,
         "title_en": actor,
-        "roles": [ROLES[actor.split("-")[0]]],
+        "roles": [ROLES[actor.split("-", maxsplit=1)[0]]],
         "statement_spki": base64.b64encode(key(actor).public.spki).decode(),
         "sealing_key": "",
         "hub_spki": "",
@@ -235,7 +236,9 @@ def signed_checkpoint(
     checkpoint = Checkpoint(ORIGIN, len(leaves), tree_root(leaves))
     time_s = int(at.timestamp())
     lines = [sign_checkpoint(checkpoint, ed25519(log))]
-    lines += [cosign_checkpoint(checkpoint, f"{w}.example", ed25519(w), time_s=time_s + i) for i, w in enumerate(witnesses)]
+    lines += [
+        cosign_checkpoint(checkpoint, f"{w}.example", ed25519(w), time_s=time_s + i) for i, w in enumerate(witnesses)
+    ]
     return SignedCheckpoint(checkpoint, tuple(lines))
 
 
@@ -287,7 +290,11 @@ def product_files(form: str) -> tuple[dict[str, bytes], dict[str, bytes]]:
         case "model":
             return {"model.onnx": b"\x08\x0a onnx model bytes"}, {"model_card.md": "# 模型卡\n".encode()}
         case "report":
-            tables = {"report.html": b"<!DOCTYPE html><p>1</p>\n", "tables.json": b'{"t": [10]}\n', "tables.csv": b"t\n10\n"}
+            tables = {
+                "report.html": b"<!DOCTYPE html><p>1</p>\n",
+                "tables.json": b'{"t": [10]}\n',
+                "tables.csv": b"t\n10\n",
+            }
             return tables, {}
         case "verification":
             api = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {}}
@@ -567,9 +574,7 @@ def write(draft: Draft, folder: Path) -> Path:
     """Write the package of a draft; returns the package's folder."""
     trust = draft.trust.write(folder / "trust-repository")
     dest = folder / "package"
-    write_package(
-        dest, payload=draft.payload, signed=sign_all(draft), quality_reports=draft.quality, trust_dir=trust
-    )
+    write_package(dest, payload=draft.payload, signed=sign_all(draft), quality_reports=draft.quality, trust_dir=trust)
     return dest
 
 
@@ -577,7 +582,9 @@ def rebag(package: Path) -> None:
     """Make the tag manifest fit again, as a careful forger would."""
     files = [p for p in sorted(package.rglob("*")) if p.is_file() and not p.is_symlink()]
     names = {str(p.relative_to(package)): p for p in files}
-    digests = {n: sha256(p.read_bytes()) for n, p in names.items() if not n.startswith("data/") and n != paths.TAGMANIFEST}
+    digests = {
+        n: sha256(p.read_bytes()) for n, p in names.items() if not n.startswith("data/") and n != paths.TAGMANIFEST
+    }
     (package / paths.TAGMANIFEST).write_bytes(bag.manifest(digests))
 
 

@@ -142,26 +142,28 @@ def certificate_facts(signed: Sequence[SignedStatement]) -> certificate.Certific
     """Return what the certificate says, from the envelopes of a release.
 
     Raises:
-        IncompleteError: not one release and one grant among them.
+        IncompleteError: not one release among them, or not the grant that it names.
         ProductError: an envelope or proof that does not parse.
     """
     read = [(item, Envelope.from_bytes(item.envelope)) for item in signed]
     by_digest = {envelope.payload_sha256: statements.read(envelope.payload) for _, envelope in read}
     releases = {digest: item for digest, item in by_digest.items() if item.predicate_type == RELEASE}
-    grants = [item for item in by_digest.values() if item.predicate_type == GRANT]
-    if len(releases) != 1 or len(grants) != 1:
-        raise IncompleteError(f"expected one release and one grant, got {len(releases)} and {len(grants)}")
-    ((release_sha256, release),) = releases.items()
-    grant = cast(Grant, grants[0].predicate)
+    if len(releases) != 1:
+        raise IncompleteError(f"expected one release statement, got {len(releases)}")
+    ((release_sha256, statement),) = releases.items()
+    release = cast(Release, statement.predicate)
+    grant = by_digest.get(release.grant.sha256)
+    if grant is None or grant.predicate_type != GRANT:
+        raise IncompleteError("expected the grant that the release names")
     places = []
     for item, envelope in read:
         if envelope.payload_sha256 == release_sha256:
             proof = LogProof.from_bytes(item.proof)
             places.append(certificate.LogPlace(item.actor, proof.note.checkpoint.origin, proof.index))
     return certificate.CertificateFacts(
-        release=cast(Release, release.predicate),
+        release=release,
         release_sha256=release_sha256,
-        grant=grant,
+        grant=cast(Grant, grant.predicate),
         resources=[cast(Resource, s.predicate) for s in by_digest.values() if s.predicate_type == RESOURCE],
         places=places,
     )
