@@ -126,9 +126,9 @@ def _secret(path: Path) -> bytes:
 
 
 Scope = Mapping[str, Any]
-Application = Callable[
-    [Scope, Callable[[], Awaitable[Any]], Callable[[dict[str, Any]], Awaitable[None]]], Awaitable[None]
-]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def fleet_only(application: Application) -> Application:
@@ -282,6 +282,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--settings", type=Path, required=True, help="TOML file with a table [hub]")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("alembic", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         settings = HubSettings.read(options.settings)
         asyncio.run(run(settings, ready=lambda public, _: _log.info("hub listens on %s:%d", settings.host, public)))

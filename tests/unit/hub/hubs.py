@@ -52,8 +52,16 @@ class HubHouse:
     def start_hub(self) -> None:
         (self.settings.home / "ports.json").unlink(missing_ok=True)
         self.start("hub", "-m", "factory.hub.superlink", "--settings", str(self._toml))
-        wait_for((self.settings.home / "ports.json").exists, what="the hub's start")
+        try:
+            wait_for(self._hub_started, what="the hub's start")
+        except AssertionError:
+            self.close()
+            raise
         self.public, self.private = self.settings.ports()
+
+    def _hub_started(self) -> bool:
+        assert self.processes["hub"].poll() is None, (self.folder / "hub.log").read_text()[-2000:]
+        return (self.settings.home / "ports.json").exists()
 
     def add_node(self, name: str, handler) -> FlowerPlaneSettings:
         key_path = self.folder / f"{name}-hub.pem"
