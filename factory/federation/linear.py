@@ -4,7 +4,9 @@ The pooled optimum is reached without pooling: nodes standardise with jointly co
 and scales, precondition with the joint second moments, and in each round return rows and
 rows·weights after their local steps; the average is the next point (federated averaging),
 extrapolated with Nesterov's momentum. With one local step the fixed point is the pooled
-optimum; with more it drifts towards an average of the nodes' own optima.
+optimum; with more it drifts towards an average of the nodes' own optima. This side chooses
+nothing on the way: ``nodes.contract.tasks.descent`` says what each sum leads to, here and at
+the nodes.
 
 Privacy: this side sees masked vectors and opened sums (``factory.federation.secagg``):
 rows and positives, per feature count, mean and second moments, per round the average of the
@@ -13,9 +15,7 @@ sees two rounded metrics on its test rows, unless that node withholds them.
 
 Source:
     McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
-    Data", AISTATS 2017 (federated averaging); Böhning & Lindsay 1988 (the bound on the
-    Hessian); O'Donoghue & Candès, "Adaptive restart for accelerated gradient schemes",
-    Found. Comput. Math. 15, 2015.
+    Data", AISTATS 2017 (federated averaging).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,16 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from factory.errors import FactoryError
-from factory.federation.secagg import NodeReplyError, OpenedSum, SecureSums, SumLostError
+from factory.federation.secagg import NodeReplyError, OpenedSum, SecureSums
 from factory.federation.session import Reply, Session
 from nodes.contract.messages import ResourceUse
-from nodes.contract.parameters import SECAGG
 from nodes.contract.tasks import linear as contract
+from nodes.contract.tasks.descent import UNIT, CannotTrainError, Descent
 from nodes.contract.tasks.linear import BINS, LinearParameters
-
-Floats = NDArray[np.float64]
-
-_UNIT = 2**SECAGG.scale_bits
 
 
 class NothingToLearnError(FactoryError):
@@ -137,38 +133,37 @@ def train(
         NodeReplyError: a reply that is not what the protocol asks for.
     """
     answers = session.open(contract.TASK, parameters.model_dump(mode="json"), resources)
-    sums = SecureSums(session, parameters.sums)
+    sums = SecureSums(session)
     sums.setup(answers)
     progress(Progress("keys", 1, 1, len(sums.active)))
-    return _Run(sums, parameters, progress).model(tuple(sorted(resources)))
+    return _Run(sums, Descent(parameters), progress).model(tuple(sorted(resources)))
 
 
 @dataclass(slots=True)
 class _Run:
     sums: SecureSums
-    parameters: LinearParameters
+    descent: Descent
     progress: Callable[[Progress], None]
     rounds: list[Round] = field(default_factory=list)
 
     def model(self, parties: tuple[str, ...]) -> LinearModel:
-        number, means = self._means()
-        scales, preconditioner = self._bound(number, means)
-        weights = self._descend(means, scales, preconditioner)
-        metrics = {"train_rows": number, **self._score(means, scales, weights)}
-        document = contract.model_document(
-            self.parameters, means=means, scales=scales, weights=weights[1:], intercept=weights[0]
-        )
+        descent = self.descent
+        while descent.expected != "linear.score":
+            self._advance()
+        scored = self._sum()
+        self.progress(Progress("score", 1, 1, len(scored.contributors)))
+        document = descent.model_document()
         baselines = {node: dict(reply.body) for node, reply in self._ask_each("linear.compare").items()}
         self.progress(Progress("compare", 1, 1, len(baselines)))
         vouched = self._ask_each("linear.accept", (document,))
         self.progress(Progress("accept", 1, 1, len(vouched)))
         return LinearModel(
-            parameters=self.parameters,
-            means=tuple(means),
-            scales=tuple(scales),
-            weights=tuple(weights[1:]),
-            intercept=weights[0],
-            metrics=metrics,
+            parameters=descent.parameters,
+            means=tuple(descent.means),
+            scales=tuple(descent.scales),
+            weights=tuple(descent.point[1:]),
+            intercept=descent.point[0],
+            metrics={"train_rows": descent.rows, **measure(scored.values)},
             baselines=baselines,
             rounds=tuple(self.rounds),
             parties=parties,
@@ -177,88 +172,29 @@ class _Run:
             vouched=tuple(sorted(vouched)),
         )
 
-    def _means(self) -> tuple[int, list[float]]:
-        count = len(self.parameters.features)
-        opened = self._sum("linear.means", (), contract.means_length(count))
-        number, positives, *moments = opened.values
-        if not 0 < positives < number:
-            raise NothingToLearnError("expected training rows of both classes over all nodes, got one class only")
-        means = []
-        for place, name in enumerate(self.parameters.features):
-            present, *parts = moments[place * (1 + contract.LIMBS) : (place + 1) * (1 + contract.LIMBS)]
-            if present <= 0:
-                raise NothingToLearnError(f"expected values of {name} at one node at least: leave the feature out")
-            means.append(contract.from_digits(parts) / present)
-        self.progress(Progress("means", 1, 1, len(opened.contributors)))
-        return number, means
+    def _advance(self) -> None:
+        kind = self.descent.expected
+        opened = self._sum()
+        try:
+            self.descent.take(opened.values)
+        except CannotTrainError as error:
+            raise NothingToLearnError(str(error)) from error
+        contributors = len(opened.contributors)
+        if kind == "linear.train":
+            moved = self.descent.moved_micro[-1]
+            self.rounds.append(Round(opened.number, opened.contributors, moved))
+            self.progress(Progress("train", len(self.rounds), self.descent.parameters.rounds, contributors, moved))
+        else:
+            self.progress(Progress(kind.removeprefix("linear."), 1, 1, contributors))
 
-    def _bound(self, number: int, means: list[float]) -> tuple[list[float], Floats]:
-        count = len(means)
-        opened = self._sum("linear.gram", (contract.to_bytes(means),), contract.gram_length(count))
-        gram = np.zeros((count, count))
-        upper = [
-            contract.from_digits(opened.values[at : at + contract.LIMBS])
-            for at in range(0, len(opened.values), contract.LIMBS)
-        ]
-        gram[np.triu_indices(count)] = upper
-        gram = np.maximum(gram, 0) * np.eye(count) + np.triu(gram, 1) + np.triu(gram, 1).T
-        scales = np.sqrt(np.diag(gram) / number)
-        scales[scales == 0] = 1.0
-        bound = np.zeros((count + 1, count + 1))
-        bound[0, 0] = 0.25
-        bound[1:, 1:] = gram / (4.0 * number * np.outer(scales, scales)) + self._penalty * np.eye(count)
-        self.progress(Progress("gram", 1, 1, len(opened.contributors)))
-        return [float(scale) for scale in scales], np.linalg.inv(bound).astype(np.float64)
-
-    def _descend(self, means: list[float], scales: list[float], preconditioner: Floats) -> list[float]:
-        count, most = len(means), self.parameters.rounds
-        fixed = (contract.to_bytes(means), contract.to_bytes(scales))
-        flat = contract.to_bytes(preconditioner.ravel().tolist())
-        last = np.zeros(count + 1)
-        point, age = last, 0
-        for done in range(1, most + 1):
-            attachments = (*fixed, contract.to_bytes(point.tolist()), flat)
-            opened = self._sum("linear.train", attachments, contract.train_length(count))
-            number, *totals = opened.values
-            if number <= 0:
-                raise NodeReplyError("expected training rows at the contributors")
-            average = np.array([total / (number * _UNIT) for total in totals])
-            moved = float(np.max(np.abs(average - point)))
-            if float((point - average) @ (average - last)) > 0:
-                age = 0
-            else:
-                age += 1
-            point, last = average + age / (age + 3) * (average - last), average
-            moved_micro = min(round(moved * 1_000_000), 2**53 - 1)
-            self.rounds.append(Round(opened.number, opened.contributors, moved_micro))
-            self.progress(Progress("train", done, most, len(opened.contributors), moved_micro))
-            if moved_micro <= self.parameters.tolerance_micro:
-                break
-        return [float(value) for value in last]
-
-    def _score(self, means: list[float], scales: list[float], weights: list[float]) -> dict[str, int]:
-        attachments = (contract.to_bytes(means), contract.to_bytes(scales), contract.to_bytes(weights))
-        opened = self._sum("linear.score", attachments, contract.SCORE_LENGTH)
-        self.progress(Progress("score", 1, 1, len(opened.contributors)))
-        return measure(opened.values)
-
-    def _sum(self, kind: str, attachments: Sequence[bytes], length: int) -> OpenedSum:
-        while True:
-            try:
-                return self.sums.sum(kind, {}, attachments, length=length)
-            except SumLostError:
-                if self.sums.is_exhausted:
-                    raise
+    def _sum(self) -> OpenedSum:
+        return self.sums.sum(self.descent.expected, self.descent.question_sha256(), length=self.descent.length)
 
     def _ask_each(self, kind: str, attachments: tuple[bytes, ...] = ()) -> dict[str, Reply]:
         nodes = self.sums.active
         return self.sums.present(
             self.sums.session.step(kind, {node: {} for node in nodes}, dict.fromkeys(nodes, attachments)), kind
         )
-
-    @property
-    def _penalty(self) -> float:
-        return self.parameters.l2_micro / 1_000_000
 
 
 def measure(values: Sequence[int]) -> dict[str, int]:
@@ -290,7 +226,7 @@ def measure(values: Sequence[int]) -> dict[str, int]:
             continue
         right = int(cells[place, 0, : BINS // 2].sum() + cells[place, 1, BINS // 2 :].sum())
         metrics[f"accuracy_{name}_micro"] = _micro(right, negative + positive)
-        metrics[f"log_loss_{name}_micro"] = _micro(values[4 * BINS + place], (negative + positive) * _UNIT)
+        metrics[f"log_loss_{name}_micro"] = _micro(values[4 * BINS + place], (negative + positive) * UNIT)
         if negative and positive:
             metrics |= {
                 f"auc_{key}{name}_micro": value for key, value in _area(cells[place, 0], cells[place, 1]).items()

@@ -29,10 +29,13 @@ _OPERATOR_EN = (
     "second moments, per round the average weights, score histograms of 64 bins; no figure of a single node. "
     "If k - 1 of k contributors collude with it, they learn the last one's figures."
 )
-_NODES_ZH = "各节点看到联合均值、尺度、二阶矩之逆与每轮平均权重，看不到其他节点的数值。"
+_NODES_ZH = (
+    "各节点自行复核每一个和值，因而同样看到全部参与节点之和（得分直方图除外），看不到其他单个节点的数值；"
+    "但只有两个参与节点时，每个节点都能从和值中减去自己的部分。"
+)
 _NODES_EN = (
-    "Each node sees the joint means, scales, the inverse of the joint second moments and each round's average "
-    "weights; no figure of another node."
+    "Each node checks every sum for itself and so sees the same sums over all contributors (without the score "
+    "histograms); no figure of another single node, but with two contributors each can take its own part off."
 )
 _RECIPIENT_ZH = "模型使用者得到每个特征的均值、尺度和权重；成员推断的实测区分度见指标。"
 _RECIPIENT_EN = (

@@ -18,18 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from factory.errors import FactoryError, NodeRefusedError
 from factory.federation.session import Answer, Reply, Session
 from factory.hub.bus import NodeUnreachableError
-from nodes.contract import masking, wire
+from nodes.contract import masking
 from nodes.contract.errors import ContractError
 from nodes.contract.masking import KEY_BYTES, SEED_BYTES, Advertisement, RingVector
 from nodes.contract.messages import Refusal, RefusalCode
-from nodes.contract.parameters import SECAGG
 from nodes.contract.signing import Envelope, sha256_hex
 
 _BLOCK_BYTES = 16
@@ -53,13 +48,6 @@ class TooFewNodesError(FactoryError):
     code = "federation.too_few_nodes"
 
 
-class SumLostError(FactoryError):
-    """A sum could not be opened because nodes dropped out at the end of it; ask again under the next number."""
-
-    code = "federation.sum_lost"
-    retryable = True
-
-
 class NodeReplyError(FactoryError):
     """A node's signed reply is not what the protocol asks for."""
 
@@ -75,14 +63,30 @@ class OpenedSum:
         values: signed integers, one per entry.
         contributors: nodes whose vectors are in it.
         dropped: nodes that were lost in this sum.
-        facts: body of each contributor's answer.
     """
 
     number: int
     values: tuple[int, ...]
     contributors: tuple[str, ...]
     dropped: tuple[str, ...]
-    facts: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What opens one sum; with it every node checks the total for itself."""
+
+    number: int
+    masked: tuple[bytes, ...]
+    seeds: Mapping[str, bytes]
+    keys: Mapping[str, bytes]
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {
+            "keys": {node: key.hex() for node, key in self.keys.items()},
+            "seeds": {node: seed.hex() for node, seed in self.seeds.items()},
+            "sum": self.number,
+        }
 
 
 @dataclass(slots=True)
@@ -91,19 +95,18 @@ class SecureSums:
 
     Attributes:
         session: open at every node that takes part.
-        sums: how many sums the nodes prepared.
         active: nodes still in, sorted.
         dropped: nodes lost so far, with the stage at which they were.
     """
 
     session: Session
-    sums: int
     active: tuple[str, ...] = ()
     dropped: dict[str, str] = field(default_factory=dict)
     _threshold: int = 0
     _roster: dict[str, Advertisement] = field(default_factory=dict)
     _roster_sha256: str = ""
     _number: int = 0
+    _evidence: _Evidence | None = None
 
     def setup(self, opened: Mapping[str, Answer]) -> None:
         """Hand everybody's keys to everybody, then everybody's sealed shares.
@@ -141,87 +144,66 @@ class SecureSums:
         )
         self.active = self._require_enough(sorted(self.present(received, "shares")))
 
-    def sum(self, kind: str, body: Mapping[str, Any], attachments: Sequence[bytes] = (), *, length: int) -> OpenedSum:
+    def sum(self, kind: str, question_sha256: str, *, length: int) -> OpenedSum:
         """Ask every active node for a masked vector, agree on who answered, and open the total.
+
+        The evidence of the sum before goes along, so that every node opens it for itself.
 
         Args:
             kind: step of the task that answers with a masked vector.
-            body: equal for all nodes, without ``sum`` and ``active``, which are added here.
-            attachments: equal for all nodes.
+            question_sha256: digest of what the nodes are asked; each works it out on its own, and
+                masks of nodes that come to another one do not cancel.
             length: entries of the vector.
 
         Returns:
             The total over the nodes that answered.
 
         Raises:
-            TooFewNodesError: fewer nodes than the threshold answered.
-            SumLostError: nodes dropped out while the sum was being opened.
+            TooFewNodesError: fewer nodes than the threshold are left.
             NodeRefusedError: a node refused what it was asked.
             NodeReplyError: a reply that is not what the protocol asks for.
 
         Privacy:
             Only the total over at least the threshold of nodes becomes known.
         """
-        if self.is_exhausted:
-            raise SumLostError(f"expected at most {self.sums} sums in a session: start a new session")
         number, active = self._number, self.active
         self._number += 1
-        question = masking.question_sha256(kind, body, wire.digests(attachments))
-        asked = {**body, "active": list(active), "sum": number}
-        replies = self.present(
-            self.session.step(kind, dict.fromkeys(active, asked), dict.fromkeys(active, tuple(attachments))), kind
-        )
+        evidence = self._evidence
+        body: dict[str, Any] = {"active": list(active), "sum": number, "previous": evidence.body if evidence else None}
+        parts = evidence.masked if evidence else ()
+        replies = self.present(self.session.step(kind, dict.fromkeys(active, body), dict.fromkeys(active, parts)), kind)
         survivors = self._require_enough(sorted(replies))
         masked = {node: _vector(node, replies[node], length) for node in survivors}
         seeds, keys = self._open(number, active, replies, survivors)
-        where = masking.context(self.session.session_id, self._roster_sha256, number, active, question)
-        total = np.zeros(length, dtype=np.uint64)
-        for node in survivors:
-            total += masked[node]
-            total -= masking.self_mask(seeds[node], node, where, length)
-        for lost, key in keys.items():
-            for node in survivors:
-                # The survivor's own pairwise mask, computed from the lost node's side, has the opposite sign.
-                public = bytes.fromhex(self._roster[node].public_keys[number])
-                total += masking.pair_mask(key, public, own=lost, peer=node, sum_context=where, length=length)
+        where = masking.context(self.session.session_id, self._roster_sha256, number, active, question_sha256)
+        try:
+            total = masking.open_total(
+                masked, seeds, keys, advertisements=self._roster, sum_number=number, sum_context=where
+            )
+        except (ContractError, ValueError) as error:
+            raise NodeReplyError(f"expected shares that rebuild what the nodes advertised: {error}") from error
+        self._evidence = _Evidence(number, tuple(replies[node].attachments[0] for node in survivors), seeds, keys)
         return OpenedSum(
             number=number,
             values=tuple(masking.from_ring(total)),
             contributors=survivors,
             dropped=tuple(sorted(set(active) - set(survivors))),
-            facts={node: replies[node].body for node in survivors},
         )
 
     def _open(
         self, number: int, active: tuple[str, ...], replies: Mapping[str, Reply], survivors: tuple[str, ...]
-    ) -> tuple[dict[str, bytes], dict[str, X25519PrivateKey]]:
+    ) -> tuple[dict[str, bytes], dict[str, bytes]]:
         listed = {node: sha256_hex(replies[node].attachments[0]) for node in survivors}
         body = {"sum": number, "survivors": listed}
         confirmed = self.present(self.session.step("secagg.confirm", dict.fromkeys(survivors, body)), "confirm")
-        self._require_sum(confirmed, "confirmed")
-        parts = [reply.attachments[0] for reply in confirmed.values() if len(reply.attachments) == 1]
+        self._require_enough(sorted(confirmed))
+        parts = tuple(reply.attachments[0] for reply in confirmed.values() if len(reply.attachments) == 1)
         asked = {node: {"sum": number} for node in confirmed}
-        opened = self.present(
-            self.session.step("secagg.unmask", asked, dict.fromkeys(confirmed, tuple(parts))), "unmask"
-        )
-        self._require_sum(opened, "opened")
-        self.active = tuple(sorted(opened))
-        seeds, keys = {}, {}
-        for node in survivors:
-            seed = self._rebuild(opened, "seeds", node, SEED_BYTES)
-            if (
-                masking.seed_digest(self.session.session_id, node, number, seed)
-                != self._roster[node].seed_sha256[number]
-            ):
-                raise NodeReplyError(f"expected shares that rebuild the seed {node} committed to")
-            seeds[node] = seed
-        for node in sorted(set(active) - set(survivors)):
-            private = X25519PrivateKey.from_private_bytes(self._rebuild(opened, "keys", node, KEY_BYTES))
-            public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-            if public.hex() != self._roster[node].public_keys[number]:
-                raise NodeReplyError(f"expected shares that rebuild the key {node} advertised")
-            keys[node] = private
-        return seeds, keys
+        opened = self.present(self.session.step("secagg.unmask", asked, dict.fromkeys(confirmed, parts)), "unmask")
+        self.active = self._require_enough(sorted(opened))
+        seeds = {node: self._rebuild(opened, "seeds", node, SEED_BYTES) for node in survivors}
+        lost = sorted(set(active) - set(survivors))
+        return seeds, {node: self._rebuild(opened, "keys", node, KEY_BYTES) for node in lost}
 
     def _rebuild(self, opened: Mapping[str, Reply], kind: str, node: str, size: int) -> bytes:
         places = {name: place for place, name in enumerate(sorted(self._roster), start=1)}
@@ -247,11 +229,6 @@ class SecureSums:
                 raise NodeReplyError(f"expected the signed keys of {node} as the only attachment") from error
         return envelopes
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether every prepared sum has been used."""
-        return self._number >= self.sums
-
     def present(self, answers: Mapping[str, Answer], stage: str) -> dict[str, Reply]:
         """Return the replies of the nodes that are still there; note the others as dropped at ``stage``.
 
@@ -276,10 +253,6 @@ class SecureSums:
             )
         return tuple(nodes)
 
-    def _require_sum(self, replies: Mapping[str, Reply], what: str) -> None:
-        if len(replies) < self._threshold:
-            raise SumLostError(f"expected {self._threshold} nodes that {what} the sum, got {len(replies)}")
-
 
 def _vector(node: str, reply: Reply, length: int) -> RingVector:
     try:
@@ -301,8 +274,3 @@ def combine(shares: Mapping[int, bytes], size: int) -> bytes:
         Shamir.combine([(place, share[at : at + _BLOCK_BYTES]) for place, share in shares.items()], ssss=False)
         for at in range(0, size, _BLOCK_BYTES)
     )
-
-
-def parameter_set() -> str:
-    """Name of the set of secure aggregation in use, for statements and cards."""
-    return SECAGG.name

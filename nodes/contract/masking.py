@@ -135,14 +135,6 @@ def threshold(parties: int, contributors_min: int) -> int:
     return max(parties // 2 + 1, contributors_min)
 
 
-def question_sha256(kind: str, body: Mapping[str, object], attachments_sha256: Sequence[str]) -> str:
-    """Return the digest of what the nodes are asked for one sum; it enters every mask."""
-    plain = {name: value for name, value in body.items() if name not in {"sum", "active"}}
-    return sha256_hex(
-        canonical.dumps({"attachments": list(attachments_sha256), "body": plain, "kind": kind})  # type: ignore[dict-item]  # body is JSON, checked by dumps
-    )
-
-
 def context(session_id: str, roster: str, sum_number: int, active: Sequence[str], input_sha256: str) -> bytes:
     """Return the bytes that bind a mask to one sum."""
     return canonical.dumps(
@@ -190,6 +182,52 @@ def pair_mask(
     low, high = sorted((own, peer))
     stream = _stream(shared, b"pair\0" + low.encode() + b"\0" + high.encode() + b"\0" + sum_context, length)
     return stream if own == low else np.negative(stream)
+
+
+def open_total(
+    masked: Mapping[str, RingVector],
+    seeds: Mapping[str, bytes],
+    keys: Mapping[str, bytes],
+    *,
+    advertisements: Mapping[str, Advertisement],
+    sum_number: int,
+    sum_context: bytes,
+) -> RingVector:
+    """Add masked vectors and take all masks off, once enough shares rebuilt what that needs.
+
+    Args:
+        masked: vector per survivor, all of one length.
+        seeds: rebuilt self-mask seed per survivor.
+        keys: rebuilt private key of this sum per node that dropped in it.
+        advertisements: of everybody; what was rebuilt is checked against them.
+        sum_number: which sum.
+        sum_context: see ``context``.
+
+    Returns:
+        The sum of the survivors' values, and of nothing else.
+
+    Raises:
+        MalformedError: a seed or key is missing or not the one its node advertised.
+    """
+    if set(seeds) != set(masked) or set(keys) & set(masked):
+        raise MalformedError("expected a seed per survivor, and keys of dropped nodes alone")
+    length = len(next(iter(masked.values())))
+    total = np.zeros(length, dtype=np.uint64)
+    for node, vector in masked.items():
+        session_id = advertisements[node].session_id
+        if seed_digest(session_id, node, sum_number, seeds[node]) != advertisements[node].seed_sha256[sum_number]:
+            raise MalformedError(f"expected the seed that {node} committed to")
+        total += vector
+        total -= self_mask(seeds[node], node, sum_context, length)
+    for lost, raw in keys.items():
+        key = X25519PrivateKey.from_private_bytes(raw)
+        if key.public_key().public_bytes_raw().hex() != advertisements[lost].public_keys[sum_number]:
+            raise MalformedError(f"expected the key that {lost} advertised")
+        for node in masked:
+            # From the lost node's side the pairwise mask has the opposite sign, so adding it takes it off.
+            public = bytes.fromhex(advertisements[node].public_keys[sum_number])
+            total += pair_mask(key, public, own=lost, peer=node, sum_context=sum_context, length=length)
+    return total
 
 
 def to_ring(values: Sequence[int]) -> RingVector:

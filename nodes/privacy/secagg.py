@@ -8,6 +8,7 @@ Learning", CCS 2017, figure 4 (the version against an active server), laid over 
     mask        round 2, MaskedInputCollection
     confirm     round 3, ConsistencyCheck: sign the list of survivors
     unmask      round 4, Unmasking: seed shares for survivors, key shares for the dropped
+    verify      ours: every node recomputes the opened sum from what was confirmed and rebuilt
 
 Rounds 0 and 1 are done once for all sums of a session, with **independent keys and seeds
 for each sum**. That is as many instances of the paper's protocol side by side: what opens
@@ -23,14 +24,14 @@ it sent it; unmasking before a threshold of nodes signed the very same list. For
 node gives away, of any one peer, either a seed share or a key share and never both, because
 survivors and dropped are the two halves of one signed list.
 
-Privacy: the operator learns the sum over the survivors of each sum and nothing else of any
-node, as long as fewer than the threshold of nodes collude with it. It holds against the
+Privacy: the operator and the nodes learn the sum over the survivors of each sum and nothing
+else of any node, as long as fewer than the threshold of nodes collude with it. It holds against the
 operator alone for every grant; against the operator together with one node of three
 only when ``contributors_min`` is three (then no key share is ever given away, at the
 price that a drop-out loses the sum). With k survivors of whom k - 1 collude, the sum
 itself tells them the last one's input: no protocol helps. A false claim that a node
 dropped lets the operator compare two sums that differ by that node; since it stays out,
-this can happen once per node, needs two different questions, and shows in its statement.
+this can happen once per node, and shows in its statement.
 """
 
 import secrets as random_source
@@ -69,6 +70,7 @@ class _Sum:
     active: tuple[str, ...]
     input_sha256: str
     masked_sha256: str
+    length: int
     confirmed: Confirmation | None = None
     opened: bool = False
 
@@ -229,7 +231,7 @@ class MaskedSums:
         Args:
             number: of the sum; each is used once.
             active: nodes still in the session, sorted; pairwise masks are added for these.
-            input_sha256: digest of what was asked, see ``masking.question_sha256``.
+            input_sha256: digest of what was asked, equal at all nodes or the masks do not cancel.
             values: shape ``(length,)``, each within ±2**``SECAGG.value_bits``.
 
         Returns:
@@ -248,7 +250,7 @@ class MaskedSums:
         if len(values) > SECAGG.length_max:
             raise refuse(f"expected at most {SECAGG.length_max} entries, got {len(values)}")
         self._last_number, self._active = number, tuple(active)
-        where = masking.context(self.session_id, self._roster, number, active, input_sha256)
+        where = self._context(number, active, input_sha256)
         total = np.add(values, masking.self_mask(self._seeds[number], self.node, where, len(values)))
         for peer in active:
             if peer != self.node:
@@ -257,7 +259,7 @@ class MaskedSums:
                     self._keys[number], public, own=self.node, peer=peer, sum_context=where, length=len(values)
                 )
         masked = masking.to_bytes(total)
-        self._sum = _Sum(number, tuple(active), input_sha256, sha256_hex(masked))
+        self._sum = _Sum(number, tuple(active), input_sha256, sha256_hex(masked), len(values))
         return masked
 
     def confirm(self, number: int, survivors: Mapping[str, str]) -> Envelope:
@@ -333,6 +335,52 @@ class MaskedSums:
             {node: self._shares[node][key].hex() for node in sorted(dropped)},
         )
 
+    def verify(
+        self, number: int, masked: Sequence[bytes], seeds: Mapping[str, bytes], keys: Mapping[str, bytes]
+    ) -> list[int]:
+        """Open the sum under way at this node too, so that it need not take the operator's word.
+
+        Args:
+            number: of the sum.
+            masked: the survivors' masked vectors, sorted by node, as all of them confirmed.
+            seeds: rebuilt self-mask seed per survivor.
+            keys: rebuilt key per node that dropped in this sum.
+
+        Returns:
+            The total, as signed integers.
+
+        Raises:
+            TaskRefusedError: not opened here, or not what the nodes confirmed and committed to.
+
+        Privacy:
+            This node learns the sum, as the operator does; with one other survivor it can
+            take its own part off.
+        """
+        current = self._current(number)
+        mine = current.confirmed
+        if mine is None or not current.opened:
+            raise refuse("expected the evidence of a sum that was opened")
+        if tuple(map(sha256_hex, masked)) != mine.masked_sha256:
+            raise refuse("expected the masked vectors that the survivors confirmed")
+        if set(keys) != set(mine.active) - set(mine.survivors):
+            raise refuse("expected the key of each node that dropped in this sum, and no other")
+        try:
+            vectors = {
+                node: masking.from_bytes(part, current.length)
+                for node, part in zip(mine.survivors, masked, strict=True)
+            }
+            total = masking.open_total(
+                vectors,
+                seeds,
+                keys,
+                advertisements=self._peers,
+                sum_number=number,
+                sum_context=self._context(number, mine.active, mine.input_sha256),
+            )
+        except (ContractError, ValueError) as error:
+            raise refuse(f"expected what the nodes committed to: {error}") from error
+        return masking.from_ring(total)
+
     def close(self) -> None:
         """Forget keys, seeds and shares."""
         self._keys, self._seeds, self._shares, self._own_shares = [], [], {}, b""
@@ -391,6 +439,9 @@ class MaskedSums:
     def _require_enough(self, nodes: Mapping[str, object] | Sequence[str], what: str) -> None:
         if len(nodes) < self.threshold:
             raise refuse(f"expected {what} at least {self.threshold} nodes, got {len(nodes)}")
+
+    def _context(self, number: int, active: Sequence[str], input_sha256: str) -> bytes:
+        return masking.context(self.session_id, self._roster, number, active, input_sha256)
 
     def _current(self, number: int) -> _Sum:
         if self._sum is None or self._sum.number != number:

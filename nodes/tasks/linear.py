@@ -1,15 +1,17 @@
 """Node half of ``linear.secagg``: this node's part of a horizontal logistic regression.
 
 ``nodes.contract.tasks.linear`` lists the steps. Each figure is masked before it leaves;
-``nodes.privacy.secagg`` decides whether a sum may start and whether it may be opened.
+``nodes.privacy.secagg`` decides whether a sum may start and whether it may be opened. What is
+asked follows from the order and from the sums before, which this node opened for itself
+(``nodes.contract.tasks.descent``): nobody can send it a point, so no point can be made up to
+single out a row.
 
-Privacy: the operator learns, of all contributing nodes together, rows and positives, per
-feature the count, mean and second moments, per round the rows-weighted average of the
-weights, and score histograms of 64 bins. Each is asked at most once (weights: once per
-round and never twice from the same point), so no sum can be compared with itself over
-fewer nodes. Of this node alone leave, once and only over at least ``cell_min`` test rows of
-each class: area under the curve and accuracy of its own and of the federated model on
-its test rows, rounded to hundredths.
+Privacy: operator and nodes learn, of all contributing nodes together, rows and positives,
+per feature the count, mean and second moments, and per round rows and rows·weights; the
+operator also score histograms of 64 bins. Each is opened once, so no sum can be compared
+with itself over fewer nodes. Of this node alone leave, once and only over at least
+``cell_min`` test rows of each class: area under the curve and accuracy of its own and of the
+federated model on its test rows, rounded to hundredths.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,20 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from nodes.contract import masking, wire
-from nodes.contract.errors import MalformedError
+from nodes.contract import masking
 from nodes.contract.messages import RefusalCode
 from nodes.contract.parameters import SECAGG
 from nodes.contract.signing import sha256_hex
 from nodes.contract.tasks import linear as contract
+from nodes.contract.tasks.descent import UNIT, CannotTrainError, Descent
 from nodes.contract.tasks.linear import LinearParameters
 from nodes.privacy.secagg import MaskedSums, refuse
 from nodes.tasks import linear_rows as rows
 from nodes.tasks.linear_rows import Floats
 from nodes.tasks.spec import Outcome, TaskContext, TaskRefusedError, TaskSession
 
-_UNIT = 2**SECAGG.scale_bits
-_PHASES = ("linear.means", "linear.gram", "linear.train", "linear.score")
+_SUMS = frozenset({"linear.means", "linear.gram", "linear.train", "linear.score"})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,10 +55,9 @@ class LinearSession:
     cell_min: int
     data: rows.Rows
     sums: MaskedSums
+    descent: Descent
     outputs: list[dict[str, str]] = field(default_factory=list)
-    _opened: dict[str, int] = field(default_factory=dict)
-    _questions: set[str] = field(default_factory=set)
-    _asked: tuple[str, str, _Model | None] | None = None
+    _unverified: int | None = None
     _scored: _Model | None = None
     _compared: bool = False
 
@@ -65,7 +65,7 @@ class LinearSession:
         """Do one step; see ``TaskSession.step``."""
         if sender != self.operator:
             raise TaskRefusedError(RefusalCode.SENDER_ROLE, "expected the operator of the order")
-        if kind in _PHASES:
+        if kind in _SUMS:
             return self._masked(kind, body, attachments)
         acts: dict[str, Callable[[Mapping[str, Any], Sequence[bytes]], Outcome]] = {
             "secagg.keys": self._keys,
@@ -90,7 +90,7 @@ class LinearSession:
             "outputs": list(self.outputs),
             "parameter_set": SECAGG.name,
             "sums_opened": len(self.sums.opened),
-            "training_rounds": self._opened.get("linear.train", 0),
+            "training_rounds": len(self.descent.moved_micro),
             "own_metrics_given": self._compared,
         }
 
@@ -117,51 +117,56 @@ class LinearSession:
 
     def _unmask(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
         _fields(body, "sum")
-        seeds, keys = self.sums.unmask(_number(body["sum"]), attachments)
-        if self._asked is not None:
-            kind, question, model = self._asked
-            self._opened[kind] = self._opened.get(kind, 0) + 1
-            self._questions.add(question)
-            self._scored = model if kind == "linear.score" else None
-            self._asked = None
+        number = _number(body["sum"])
+        seeds, keys = self.sums.unmask(number, attachments)
+        if self.descent.expected == "linear.score":
+            self._scored = self._model()
+        self._unverified = number
         return Outcome({"seeds": seeds, "keys": keys})
 
     def _masked(self, kind: str, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
-        _fields(body, "active", "sum")
+        _fields(body, "active", "previous", "sum")
         number, active = _number(body["sum"]), _names(body["active"])
+        if self._scored is not None:
+            raise refuse("expected no further sum: the model was scored")
         self.sums.check_turn(number, active)
-        question = masking.question_sha256(kind, body, wire.digests(attachments))
-        self._check_phase(kind, question)
+        self._go_on(body["previous"], attachments)
+        if kind != self.descent.expected:
+            raise refuse(f"expected {self.descent.expected}, which follows from the sums so far, got {kind}")
         try:
-            vector, model = self._vector(kind, attachments)
-            ring = masking.to_ring(vector)
+            ring = masking.to_ring(self._vector(kind))
         except ValueError as error:
             raise refuse(f"expected figures of {kind} within the range of {SECAGG.name}") from error
-        masked = self.sums.mask(number, active, question, ring)
-        self._asked = (kind, question, model)
-        return Outcome({}, (masked,))
+        return Outcome({}, (self.sums.mask(number, active, self.descent.question_sha256(), ring),))
 
-    def _check_phase(self, kind: str, question: str) -> None:
-        most = self.parameters.rounds if kind == "linear.train" else 1
-        if self._opened.get(kind, 0) >= most:
-            raise refuse(f"expected {kind} to be opened at most {most} times in a session")
-        if any(self._opened.get(later) for later in _PHASES[_PHASES.index(kind) + 1 :]):
-            raise refuse(f"expected {kind} before what follows from it")
-        if question in self._questions:
-            raise refuse("expected another question than one that was opened before")
+    def _go_on(self, previous: object, attachments: Sequence[bytes]) -> None:
+        if self._unverified is None:
+            return
+        if not isinstance(previous, dict) or set(previous) != {"keys", "seeds", "sum"}:
+            raise refuse("expected the evidence of the sum before")
+        if previous["sum"] != self._unverified:
+            raise refuse(f"expected the evidence of sum {self._unverified}")
+        seeds, keys = _secrets(previous["seeds"]), _secrets(previous["keys"])
+        total = self.sums.verify(self._unverified, attachments, seeds, keys)
+        try:
+            self.descent.take(total)
+        except CannotTrainError as error:
+            raise refuse(str(error)) from error
+        self._unverified = None
 
-    def _vector(self, kind: str, attachments: Sequence[bytes]) -> tuple[list[int], _Model | None]:
+    def _vector(self, kind: str) -> list[int]:
         match kind:
             case "linear.means":
-                _parts(attachments, 0)
-                return self._means(), None
+                return self._means()
             case "linear.gram":
-                (means,) = _arrays(attachments, len(self.parameters.features))
-                return self._gram(means), None
+                return self._gram()
             case "linear.train":
-                return self._train(attachments), None
+                return self._train()
             case _:
-                return self._score(attachments)
+                return self._score()
+
+    def _model(self) -> _Model:
+        return _Model(np.array(self.descent.means), np.array(self.descent.scales), np.array(self.descent.point))
 
     def _means(self) -> list[int]:
         present, totals = rows.present_totals(self.data.train)
@@ -170,41 +175,35 @@ class LinearSession:
             vector += [int(count), *contract.digits(float(total))]
         return vector
 
-    def _gram(self, means: Floats) -> list[int]:
-        difference = rows.centred(self.data.train, means)
+    def _gram(self) -> list[int]:
+        difference = rows.centred(self.data.train, np.array(self.descent.means))
         gram = difference.T @ difference
-        upper = gram[np.triu_indices(len(means))]
+        upper = gram[np.triu_indices(len(gram))]
         return [digit for value in upper for digit in contract.digits(float(value))]
 
-    def _train(self, attachments: Sequence[bytes]) -> list[int]:
-        count = len(self.parameters.features)
-        means, scales, weights, flat = _arrays(attachments, count, count, count + 1, (count + 1) ** 2)
-        _positive(scales)
+    def _train(self) -> list[int]:
+        model = self._model()
         moved = rows.steps(
-            rows.standardised(self.data.train, means, scales),
+            rows.standardised(self.data.train, model.means, model.scales),
             self.data.train_positive,
-            weights,
-            preconditioner=flat.reshape(count + 1, count + 1),
+            model.weights,
+            preconditioner=np.array(self.descent.inverse),
             penalty=self.parameters.l2_micro / 1_000_000,
             count=self.parameters.local_steps,
         )
         number = len(self.data.train)
-        return [number, *(round(float(weight) * number * _UNIT) for weight in moved)]
+        return [number, *(round(float(weight) * number * UNIT) for weight in moved)]
 
-    def _score(self, attachments: Sequence[bytes]) -> tuple[list[int], _Model]:
-        count = len(self.parameters.features)
-        means, scales, weights = _arrays(attachments, count, count, count + 1)
-        _positive(scales)
-        model = _Model(means, scales, weights)
+    def _score(self) -> list[int]:
+        model, data = self._model(), self.data
         vector: list[int] = []
         losses: list[int] = []
-        data = self.data
         for values, positive in ((data.train, data.train_positive), (data.test, data.test_positive)):
             logits = model.logits(values)
             vector += [int(cell) for cell in rows.histogram(logits[~positive])]
             vector += [int(cell) for cell in rows.histogram(logits[positive])]
-            losses.append(round(rows.log_loss_total(logits, positive) * _UNIT))
-        return [*vector, *losses], model
+            losses.append(round(rows.log_loss_total(logits, positive) * UNIT))
+        return [*vector, *losses]
 
     def _compare(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
         _fields(body)
@@ -231,13 +230,7 @@ class LinearSession:
         _parts(attachments, 1)
         if self._scored is None or self.outputs:
             raise refuse("expected one model file, after its scores were opened")
-        expected = contract.model_document(
-            self.parameters,
-            means=self._scored.means.tolist(),
-            scales=self._scored.scales.tolist(),
-            weights=self._scored.weights[1:].tolist(),
-            intercept=float(self._scored.weights[0]),
-        )
+        expected = self.descent.model_document()
         if attachments[0] != expected:
             raise refuse("expected the model file of the weights that were scored")
         self.outputs.append({"name": "model.json", "sha256": sha256_hex(expected)})
@@ -281,6 +274,7 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
         cell_min=context.grant.thresholds.cell_min,
         data=data,
         sums=sums,
+        descent=Descent(parameters),
     )
     return session, Outcome({"parameter_set": SECAGG.name}, (sums.advertise().to_bytes(),))
 
@@ -295,19 +289,6 @@ def _parts(attachments: Sequence[bytes], count: int) -> None:
         raise refuse(f"expected {count} attachments, got {len(attachments)}")
 
 
-def _arrays(attachments: Sequence[bytes], *lengths: int) -> list[Floats]:
-    _parts(attachments, len(lengths))
-    try:
-        return [np.array(contract.from_bytes(part, length)) for part, length in zip(attachments, lengths, strict=True)]
-    except MalformedError as error:
-        raise refuse(str(error)) from error
-
-
-def _positive(scales: Floats) -> None:
-    if not bool((scales > 0).all()):
-        raise refuse("expected scales above zero")
-
-
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise refuse("expected the number of a sum")
@@ -318,3 +299,12 @@ def _names(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise refuse("expected a list of nodes")
     return tuple(value)
+
+
+def _secrets(value: object) -> dict[str, bytes]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise refuse("expected a rebuilt secret per node")
+    try:
+        return {name: bytes.fromhex(text) for name, text in value.items()}
+    except ValueError as error:
+        raise refuse("expected secrets in hex") from error

@@ -9,15 +9,16 @@ Steps, in this order (all from the operator; *sum* marks a masked vector):
     secagg.shares   the shares sealed for this node in
     linear.means    sum   rows, positives, and per feature the count and total of present values
     linear.gram     sum   centred second moments, missing values set to the mean
-    linear.train    sum   rows and rows·weights after ``local_steps`` steps from the given weights
+    linear.train    sum   rows and rows·weights after ``local_steps`` steps from the round's point
     linear.score    sum   histograms of scores by class, for the training and test rows
     linear.compare  this node's own model beside the federated one on its own test rows, rounded
     linear.accept   the finished model file; the node vouches for it if it is what it scored
     secagg.confirm, secagg.unmask   after each sum: agree on the survivors, then open
+
+The step of a sum brings the evidence of the one before; each node opens it for itself and
+derives the next point with ``nodes.contract.tasks.descent``, as the operator does.
 """
 
-import math
-import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Annotated, Literal
@@ -25,7 +26,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nodes.contract import canonical
-from nodes.contract.errors import MalformedError
 from nodes.contract.messages import Condition, Part, Scalar, Text
 from nodes.contract.parameters import SECAGG
 
@@ -51,9 +51,6 @@ ROWS_MAX = 2**24
 
 WEIGHT_MAX = 2**6
 """Weights of standardised features are clipped to ±64 before they are masked."""
-
-SPARE_SUMS = 8
-"""Sums kept in reserve for those lost to drop-outs."""
 
 
 class SplitColumn(Part):
@@ -110,8 +107,8 @@ class LinearParameters(Part):
 
     @property
     def sums(self) -> int:
-        """How many sums a session may need: means, gram, rounds, score and a reserve."""
-        return min(self.rounds + 3 + SPARE_SUMS, SECAGG.rounds_max)
+        """How many sums a session may need: means, gram, rounds and score."""
+        return self.rounds + 3
 
 
 def model_document(
@@ -168,31 +165,6 @@ def from_digits(parts: Sequence[int]) -> float:
     """Return the total that added digits stand for, correctly rounded."""
     whole = sum(part * 2 ** (LIMB_BITS * place) for place, part in enumerate(parts))
     return float(Fraction(whole, 2**MOMENT_BITS))
-
-
-def to_bytes(values: Sequence[float]) -> bytes:
-    """Return an array of float64 as an attachment: little-endian, row by row.
-
-    Raises:
-        ValueError: a value that is not finite.
-    """
-    if not all(math.isfinite(value) for value in values):
-        raise ValueError("expected finite values")
-    return struct.pack(f"<{len(values)}d", *values)
-
-
-def from_bytes(data: bytes, length: int) -> tuple[float, ...]:
-    """Read an array attachment of ``length`` float64.
-
-    Raises:
-        MalformedError: another length, or a value that is not finite.
-    """
-    if len(data) != 8 * length:
-        raise MalformedError(f"expected {length} float64, got {len(data)} bytes")
-    values = struct.unpack(f"<{length}d", data)
-    if not all(math.isfinite(value) for value in values):
-        raise MalformedError("expected finite float64")
-    return values
 
 
 def means_length(features: int) -> int:
