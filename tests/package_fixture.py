@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -265,6 +265,7 @@ class Draft:
     release_signers: list[str]
     quality: dict[str, bytes]
     trust: Trust
+    grant_sha256: str  # of the honest grant
     witnessed: datetime = WITNESSED
     witnesses: tuple[str, ...] = ("supervisor", "archive")
     log_key: str = "log"
@@ -370,7 +371,7 @@ def honest(form: str = "model", *, more_files: int = 0) -> Draft:
         "released_at": time_text(RELEASED),
     }
     signers = ["operator", *NODES, "registrar-1", "registrar-2"]
-    return Draft(payload, statements, release, signers, quality, Trust())
+    return Draft(payload, statements, release, signers, quality, Trust(), grant_sha256)
 
 
 def _columns() -> list[str]:
@@ -533,8 +534,21 @@ def _payload(stmt: Stmt) -> bytes:
     return statement(stmt.kind, stmt.subjects, stmt.predicate)
 
 
+def _with_its_grant(draft: Draft) -> Draft:
+    """Let everybody who named the honest grant name the edited one."""
+    stmts, old, new = deepcopy(draft.statements), draft.grant_sha256, sha256(_payload(draft.statements["grant"]))
+
+    def renamed(value: dict[str, Any]) -> dict[str, Any]:
+        return json.loads(json.dumps(value).replace(old, new))
+
+    for stmt in stmts.values():
+        stmt.predicate = renamed(stmt.predicate)
+    return replace(draft, statements=stmts, release=renamed(draft.release))
+
+
 def sign_all(draft: Draft) -> list[SignedStatement]:
     """Sign, log and witness everything in the draft."""
+    draft = _with_its_grant(draft)
     payloads = {name: _payload(stmt) for name, stmt in draft.statements.items() if name != "build"}
     if "build" in draft.statements:
         build = deepcopy(draft.statements["build"])

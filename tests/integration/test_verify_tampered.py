@@ -242,7 +242,10 @@ def _flips(package: Path, *, positions: int) -> Iterator[tuple[str, Callable[[],
     tag_manifest = (package / paths.TAGMANIFEST).read_bytes()
     for file in sorted(p for p in package.rglob("*") if p.is_file()):
         data = file.read_bytes()
-        for position in {0, len(data) - 1, *(rng.randrange(len(data)) for _ in range(positions))}:
+        for position in {
+            *((0, len(data) - 1) if positions > 1 else ()),
+            *(rng.randrange(len(data)) for _ in range(positions)),
+        }:
             altered = bytearray(data)
             altered[position] ^= 1 << rng.randrange(8)
             file.write_bytes(altered)
