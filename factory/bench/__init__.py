@@ -1,0 +1,1 @@
+"""Measurements: what a run costs in time, memory and bytes."""

@@ -1,0 +1,37 @@
+"""``shufang bench``: measurements by name, each printed as one object of fixed shape."""
+
+import importlib
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+BENCHES = {
+    "log": "factory.bench.log",
+}
+"""Module by name; each has ``run(*, rows: int | None) -> dict``."""
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help=f"测量项目 | what to measure: {', '.join(BENCHES)}")],
+    *,
+    rows: Annotated[int | None, typer.Option(help="数据量 | how much of the work's data", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")] = False,
+) -> None:
+    """测量性能 | Measure one kind of work: processor and wall time, memory, bytes.
+
+    Example: shufang bench log --json
+    """
+    if name not in BENCHES:
+        raise typer.BadParameter(f"没有这一项 | no such measurement: {name}; 可选 | known: {', '.join(BENCHES)}")
+    result: dict[str, Any] = importlib.import_module(BENCHES[name]).run(rows=rows)
+    if as_json:
+        text = json.dumps(result, ensure_ascii=False, indent=1)
+    else:
+        text = "\n".join(f"{key:>16}  {value}" for key, value in result.items() if not isinstance(value, dict))
+    sys.stdout.write(f"{text}\n")
+
+
+app = typer.Typer(add_completion=False)
+app.command()(bench)
