@@ -204,9 +204,9 @@ class World:
         actors = Actors(actors=tuple(person.actor() for person in self.people.values()))
         return self.agency.publish(actors, Status(items=self.status), **options)
 
-    def strike(self, kind: str, subject: str, state: str = "revoked") -> None:
+    def strike(self, kind: str, subject: str, state: str = "revoked", **options: Any) -> None:
         self.status = (*self.status, StatusItem(subject_kind=kind, subject=subject, state=state, since=NOW, reason="test"))
-        self.trust.update(self.publish(), now=self.now)
+        self.trust.update(self.publish(**options), now=self.now)
 
     def assess(self, **changes: Any) -> None:
         record = ResourceRecord(
