@@ -8,17 +8,22 @@ certificate; proxies named in the environment are not used.
 Privacy: carries parcels as they are. Logs name sessions, sizes and status codes, never content.
 """
 
+import http.client
 import logging
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlencode
 
 import httpx
 
+from nodes.contract.errors import ContractError
 from nodes.contract.frames import WAIT_S_MAX, Frame, RelayRefusedError, unpack_frames
 from nodes.contract.parameters import LIMITS
 
@@ -57,13 +62,10 @@ class RelayClient:
     """One actor's connections to the relay; may be used by many threads."""
 
     def __init__(self, settings: RelayPlaneSettings, *, connections: int = 64) -> None:
-        context = ssl.create_default_context(cafile=str(settings.ca_path))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(settings.cert_path, settings.key_path)
         self.settings = settings
         self._http = httpx.Client(
             base_url=settings.url.rstrip("/"),
-            verify=context,
+            verify=_tls(settings),
             trust_env=False,
             http1=True,
             http2=False,
@@ -168,22 +170,6 @@ class RelayClient:
             stored, tries = True, 0
         return None
 
-    def fetch(self, busy: Iterable[Frame], *, wait_s: float) -> list[Frame]:
-        """Wait for parcels that are for this actor.
-
-        Args:
-            busy: frames in work; no other parcel of their sessions comes while they are unanswered.
-            wait_s: how long to wait.
-
-        Raises:
-            httpx.HTTPError: not reachable.
-            RelayRefusedError: refused.
-            ContractError: the relay sent something else.
-        """
-        params = {"wait_s": f"{wait_s:.3f}", "busy": ",".join(_token(frame) for frame in busy)}
-        response = self._checked(self._http.get("/v1/frames", params=params, timeout=wait_s + 15))
-        return [] if response.status_code == httpx.codes.NO_CONTENT else unpack_frames(response.content)
-
     def reply(self, frame: Frame, body: bytes) -> None:
         """Put the reply to a parcel.
 
@@ -203,6 +189,59 @@ class RelayClient:
         )
 
 
+class RelayListener:
+    """The one connection on which an actor waits for parcels; another thread may interrupt the wait."""
+
+    def __init__(self, settings: RelayPlaneSettings) -> None:
+        url = httpx.URL(settings.url)
+        self._connection = http.client.HTTPSConnection(url.host, url.port or 443, context=_tls(settings))
+        self._interrupted = False
+
+    def fetch(self, busy: Iterable[Frame], *, wait_s: float) -> list[Frame]:
+        """Wait for parcels that are for this actor.
+
+        Args:
+            busy: frames in work; no other parcel of their sessions comes while they are unanswered.
+            wait_s: how long to wait.
+
+        Raises:
+            OSError, http.client.HTTPException: not reachable, or interrupted.
+            RelayRefusedError: refused.
+            ContractError: the relay sent something else.
+        """
+        query = urlencode({"wait_s": f"{wait_s:.3f}", "busy": ",".join(map(_token, busy))})
+        connection = self._connection
+        try:
+            if connection.sock is None:
+                connection.timeout = 5.0
+                connection.connect()
+            if self._interrupted:
+                raise InterruptedError
+            connected: socket.socket = connection.sock
+            connected.settimeout(wait_s + 15)
+            connection.request("GET", f"/v1/frames?{query}")
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            raise
+        if response.status >= httpx.codes.BAD_REQUEST:
+            raise RelayRefusedError(response.status, body[:300].decode("utf-8", "replace"))
+        return [] if response.status == httpx.codes.NO_CONTENT else unpack_frames(body)
+
+    def interrupt(self) -> None:
+        """End the wait that is under way, and any later one."""
+        self._interrupted = True
+        connected = self._connection.sock
+        if connected is not None:
+            with suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; call it when no thread waits."""
+        self._connection.close()
+
+
 def serve(settings: RelayPlaneSettings, handler: Handler, stop: threading.Event) -> None:
     """Answer what arrives over the relay until ``stop`` is set.
 
@@ -216,13 +255,14 @@ def serve(settings: RelayPlaneSettings, handler: Handler, stop: threading.Event)
         handler: answers one parcel; never raises.
         stop: set it to end; the call returns when the work at hand is done.
     """
-    with RelayClient(settings, connections=settings.sessions_max + 4) as client:
-        _Server(client, handler, stop).run()
+    with RelayClient(settings, connections=settings.sessions_max) as client:
+        _Server(client, RelayListener(settings), handler, stop).run()
 
 
 class _Server:
-    def __init__(self, client: RelayClient, handler: Handler, stop: threading.Event) -> None:
+    def __init__(self, client: RelayClient, listener: RelayListener, handler: Handler, stop: threading.Event) -> None:
         self._client = client
+        self._listener = listener
         self._handler = handler
         self._stop = stop
         self._busy: dict[str, Frame] = {}
@@ -234,9 +274,10 @@ class _Server:
         poll = threading.Thread(target=self._poll, name="relay-poll", daemon=True)
         poll.start()
         self._stop.wait()
-        # The poll may hang in its long-poll; it is a daemon and takes no new work once ``stop`` is set.
-        for worker in self._workers():
-            worker.join(timeout=10)
+        self._listener.interrupt()
+        for thread in (poll, *self._workers()):
+            thread.join(timeout=10)
+        self._listener.close()
 
     def _workers(self) -> list[threading.Thread]:
         with self._freed:
@@ -251,8 +292,8 @@ class _Server:
                     continue
                 busy = list(self._busy.values())
             try:
-                frames = self._client.fetch(busy, wait_s=min(self._client.settings.poll_wait_s, float(WAIT_S_MAX)))
-            except (httpx.HTTPError, RelayRefusedError) as error:
+                frames = self._listener.fetch(busy, wait_s=min(self._client.settings.poll_wait_s, float(WAIT_S_MAX)))
+            except (OSError, http.client.HTTPException, ContractError) as error:
                 if self._stop.is_set():
                     return
                 if reported != (reported := f"{type(error).__name__}: {error}"):
@@ -325,6 +366,13 @@ class _Server:
             else:
                 return
             tries = _pause(tries, give_up)
+
+
+def _tls(settings: RelayPlaneSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(settings.ca_path))
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(settings.cert_path, settings.key_path)
+    return context
 
 
 def _token(frame: Frame) -> str:

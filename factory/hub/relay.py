@@ -365,6 +365,11 @@ async def run(settings: RelaySettings, *, limits: Limits = LIMITS, ready: Callab
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             application.close()
+            await asyncio.sleep(0.1)
+            for connection in list(self.server_state.connections):
+                # A caller that keeps an idle connection takes no part in closing TLS; do not wait for it.
+                if connection.cycle is None or connection.cycle.response_complete:
+                    connection.transport.abort()
             await super().shutdown(sockets)
 
     application = Relay(ActorBook(settings.actors_path), limits)

@@ -25,7 +25,7 @@ SESSION_TTL_S = 3600
 LINGER_BYTES_MAX = 256 * 1024
 """A larger reply is dropped at the relay at once instead of with the next exchange."""
 
-KEEP_EVERY_S = 5.0
+KEEP_EVERY_S = 2.0
 """How often sessions with other askers are confirmed, so that they outlive a restart of the relay, in seconds."""
 
 

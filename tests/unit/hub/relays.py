@@ -56,6 +56,7 @@ class RelayHouse:
         async def serve() -> None:
             self._task = asyncio.current_task()
             await relay.run(settings, limits=self._limits, ready=listens)
+            await asyncio.sleep(0.1)  # TLS connections that are closing need the loop a little longer
 
         def run() -> None:
             try:
