@@ -163,7 +163,7 @@ class _Run:
             scales=tuple(descent.scales),
             weights=tuple(descent.point[1:]),
             intercept=descent.point[0],
-            metrics={"train_rows": descent.rows, **measure(scored.values)},
+            metrics={"train_rows": descent.rows, **measure(scored.values, cell_min=self._cell_min)},
             baselines=baselines,
             rounds=tuple(self.rounds),
             parties=parties,
@@ -171,6 +171,10 @@ class _Run:
             document=document,
             vouched=tuple(sorted(vouched)),
         )
+
+    @property
+    def _cell_min(self) -> int:
+        return self.sums.session.grant.thresholds.cell_min
 
     def _advance(self) -> None:
         kind = self.descent.expected
@@ -197,14 +201,15 @@ class _Run:
         )
 
 
-def measure(values: Sequence[int]) -> dict[str, int]:
+def measure(values: Sequence[int], *, cell_min: int) -> dict[str, int]:
     """Turn the opened score histograms into metrics.
 
     Args:
         values: see ``contract.SCORE_LENGTH``.
+        cell_min: fewest rows, and of each class, behind a metric; others are left out.
 
     Returns:
-        Millionths, for ``train`` and ``test`` where both classes are present: ``auc``
+        Millionths, for ``train`` and ``test``: ``auc``
         (within-bin ties count half) with ``auc_low`` and ``auc_high``, between which the
         exact figure lies; ``accuracy``; ``log_loss``. ``membership_auc_micro`` and
         ``membership_advantage_micro``: how well the confidence in the true class tells
@@ -222,17 +227,17 @@ def measure(values: Sequence[int]) -> dict[str, int]:
     metrics: dict[str, int] = {}
     for place, name in enumerate(("train", "test")):
         negative, positive = (int(cells[place, side].sum()) for side in (0, 1))
-        if negative + positive == 0:
+        if negative + positive < cell_min:
             continue
         right = int(cells[place, 0, : BINS // 2].sum() + cells[place, 1, BINS // 2 :].sum())
         metrics[f"accuracy_{name}_micro"] = _micro(right, negative + positive)
         metrics[f"log_loss_{name}_micro"] = _micro(values[4 * BINS + place], (negative + positive) * UNIT)
-        if negative and positive:
+        if min(negative, positive) >= cell_min:
             metrics |= {
                 f"auc_{key}{name}_micro": value for key, value in _area(cells[place, 0], cells[place, 1]).items()
             }
     confidence = cells[:, 1] + cells[:, 0, ::-1]
-    if int(confidence[0].sum()) and int(confidence[1].sum()):
+    if min(int(confidence[0].sum()), int(confidence[1].sum())) >= cell_min:
         area = _area(confidence[1], confidence[0])
         member, other = (np.cumsum(side[::-1]) / side.sum() for side in (confidence[0], confidence[1]))
         metrics["membership_auc_micro"] = area[""]

@@ -259,6 +259,11 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
         raise TaskRefusedError(
             RefusalCode.RESOURCE_ROWS, f"expected at least {least} labelled rows, some of them for training"
         )
+    unknown = sorted(set(context.order.parties) - set(context.actors))
+    if unknown:
+        raise TaskRefusedError(
+            RefusalCode.ACTOR_UNKNOWN, f"expected {', '.join(unknown)} in the trust data with keys that count now"
+        )
     sums = MaskedSums(
         node=context.node,
         session_id=context.order.session_id,

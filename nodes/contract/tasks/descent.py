@@ -63,6 +63,7 @@ class Descent:
     moved_micro: list[int] = field(default_factory=list)
     _last: list[float] = field(default_factory=list)
     _age: int = 0
+    _inverse_sha256: str = ""
 
     @property
     def length(self) -> int:
@@ -83,7 +84,7 @@ class Descent:
         return sha256_hex(
             canonical.dumps(
                 {
-                    "inverse": [[value.hex() for value in row] for row in self.inverse],
+                    "inverse_sha256": self._inverse_sha256,
                     "kind": self.expected,
                     "means": [value.hex() for value in self.means],
                     "parameters": self.parameters.model_dump(mode="json"),
@@ -145,6 +146,7 @@ class Descent:
             cells[row] += penalty
             bound.append([0.0, *cells])
         self.inverse = _inverse(bound)
+        self._inverse_sha256 = sha256_hex(",".join(value.hex() for row in self.inverse for value in row).encode())
         self.point = [0.0] * (count + 1)
         self._last = self.point
         self.expected = "linear.train"
