@@ -7,7 +7,6 @@ with its reason, and is never drawn.
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -136,30 +135,6 @@ def report_html(page: Page) -> bytes:
     charts = {table.name: bars(table) for table in page.tables if table.is_chart}
     text = environment.get_template("report.html").render(page=page, charts=charts, mark=SUPPRESSED_MARK)
     return text.encode("utf-8")
-
-
-def tables_json(tables: Sequence[Table]) -> bytes:
-    """Return all tables as JSON: numbers as decimal text, suppressed cells as null with their reason."""
-    value = [
-        {
-            "name": table.name,
-            "title_zh": table.title_zh,
-            "title_en": table.title_en,
-            "unit_zh": table.unit_zh,
-            "unit_en": table.unit_en,
-            "columns": list(table.column_titles),
-            "rows": [
-                {
-                    "title": title,
-                    "values": [cell.value for cell in row],
-                    "reasons": [cell.reason for cell in row],
-                }
-                for title, row in zip(table.row_titles, table.cells, strict=True)
-            ],
-        }
-        for table in tables
-    ]
-    return (json.dumps({"version": 1, "tables": value}, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
 
 
 def tables_csv(tables: Sequence[Table]) -> bytes:

@@ -79,12 +79,29 @@ class PartySection(_Section):
     row_filter: tuple[Condition, ...] = ()
 
 
+class PresentationSection(_Section):
+    """How one table of a report is shown to people.
+
+    Attributes:
+        title_zh, title_en: what it shows.
+        unit_zh, unit_en: unit of its numbers, after division by the measure's scale.
+        labels: text for a category, where the category itself is not what people read.
+    """
+
+    title_zh: str
+    title_en: str
+    unit_zh: str = ""
+    unit_en: str = ""
+    labels: dict[str, str] = {}
+
+
 class Recipe(_Section):
     """A whole recipe; see the module text.
 
     Attributes:
         clients: application units that take part (verification).
         thresholds: what the grant shall demand at least.
+        presentation: per table of a report, how it is shown.
         parameters: checked by the pipeline's own parameter class.
     """
 
@@ -94,6 +111,7 @@ class Recipe(_Section):
     parties: Annotated[tuple[PartySection, ...], Field(min_length=1)]
     clients: tuple[Name, ...] = ()
     thresholds: Thresholds
+    presentation: dict[str, PresentationSection] = {}
     parameters: dict[str, Any] = {}
 
     @model_validator(mode="after")

@@ -32,9 +32,10 @@ LEARNS = (
     ),
     Learns(
         "node",
-        f"只知道有一次核验及其分桶编号（同桶至少 {BUCKET_ROWS_MIN} 条；登记不足此数时不分桶），不知道问的是谁，也不知道答案。",
-        f"that a question was asked and its bucket (shared by at least {BUCKET_ROWS_MIN} records; a smaller register has "
-        "none), neither whom it was about nor the answer.",
+        f"只知道有一次核验及其分桶编号（同桶至少 {BUCKET_ROWS_MIN} 条；登记不足此数时不分桶），"
+        "不知道问的是谁，也不知道答案。",
+        f"that a question was asked and its bucket (shared by at least {BUCKET_ROWS_MIN} records; a smaller "
+        "register has none), neither whom it was about nor the answer.",
     ),
     Learns(
         "operator",

@@ -2,11 +2,10 @@
 
 import csv
 import io
-import json
 
 import pytest
 
-from factory.pipelines.pages import Cell, Fact, Page, Table, bars, report_html, tables_csv, tables_json
+from factory.pipelines.pages import Cell, Fact, Page, Table, bars, report_html, tables_csv
 
 TABLE = Table(
     "fines",
@@ -58,9 +57,7 @@ def test_equal_values_give_equal_bytes() -> None:
     assert report_html(PAGE) == report_html(PAGE)
 
 
-def test_json_and_csv_say_why_a_cell_is_missing() -> None:
-    rows = json.loads(tables_json([TABLE]))["tables"][0]["rows"]
-    assert rows[1] == {"title": "<b>西区</b>", "values": [None, None], "reasons": ["primary", "primary"]}
+def test_the_csv_says_why_a_cell_is_missing() -> None:
     lines = list(csv.reader(io.StringIO(tables_csv([TABLE]).decode())))
     assert lines[3] == ["fines", "<b>西区</b>", "金额 sum", "", "CNY", "primary"]
 

@@ -1,0 +1,249 @@
+"""Pipeline ``sums.ckks``: cross-department statistics as a report with its tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from pydantic import ValidationError
+
+from factory.agency.tables import TOTAL
+from factory.federation import sums
+from factory.federation.session import Session
+from factory.pipelines.build import Built, Learns, Mechanism, close_session, require_nodes, uses_of
+from factory.pipelines.pages import Cell, Fact, Page, Table, report_html, tables_csv
+from factory.pipelines.recipe import PresentationSection, Recipe, RecipeError
+from nodes.contract.signing import Envelope
+from nodes.contract.tasks.sums import OTHER, TASK, SumsParameters
+
+NAME = TASK
+
+MECHANISMS = (
+    Mechanism(
+        "co-signed-encrypted-sums",
+        "CKKS: Cheon et al., ASIACRYPT 2017; flooding before disclosure: Li and Micciancio, EUROCRYPT 2021",
+        "ckks-8192-sums-v1",
+    ),
+    Mechanism(
+        "cell-suppression-and-controlled-rounding",
+        "Willenborg and de Waal 2001, chapters 4 to 6; Cox and Ernst, INFOR 20, 1982",
+        "disclosure-v1",
+    ),
+)
+
+LEARNS = (
+    Learns(
+        "operator",
+        "只见密文和机构已做披露控制的合计表；看不到任何一个部门的数字。",
+        "ciphertexts, and the joint tables after the agency's disclosure control; no department's figure.",
+    ),
+    Learns(
+        "agency",
+        "解密经全体贡献方共同签认的合计；从不接收单个部门的密文。",
+        "the joint sums that all contributors co-signed; it never receives a single department's ciphertext.",
+    ),
+    Learns(
+        "node",
+        "其他部门的密文(无法解读)与最终公布的表。",
+        "the other departments' ciphertexts, which it cannot read, and the published tables.",
+    ),
+    Learns(
+        "operator+agency",
+        "若运营机构与机构合谋，可解密单个部门的密文；两者须为不同机构，且每次解密均留痕。",
+        "together, operator and agency could decrypt single ciphertexts; they are different bodies and every "
+        "decryption is on record.",
+    ),
+)
+
+_DEFAULT = PresentationSection(title_zh="统计表", title_en="Table")
+
+
+def parameters_of(recipe: Recipe) -> SumsParameters:
+    """Read the recipe's parameters.
+
+    Raises:
+        RecipeError: a parameter is missing, unknown or wrong, or a table is shown that is not measured.
+    """
+    try:
+        parameters = SumsParameters.model_validate(recipe.parameters, strict=False)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:4])
+        raise RecipeError(f"the parameters of {NAME} are wrong: {found}") from error
+    for party in recipe.parties:
+        missing = sorted(set(parameters.columns) - set(party.columns))
+        if missing:
+            raise RecipeError(f"expected the columns {', '.join(missing)} at {party.node}, as the measures name them")
+    unknown = sorted(set(recipe.presentation) - {measure.name for measure in parameters.measures})
+    if unknown:
+        raise RecipeError(f"presentation of {', '.join(unknown)}: no measure has this name")
+    return parameters
+
+
+def build(
+    recipe: Recipe,
+    recipe_bytes: bytes,
+    session: Session,
+    *,
+    now: Callable[[], datetime],
+    agency_call: sums.AgencyCall,
+    grant_envelopes: Sequence[Envelope],
+    progress: Callable[[str], None] = lambda _: None,
+) -> Built:
+    """Compile the report in ``session`` and return the product's files.
+
+    Args:
+        recipe: of form ``report``.
+        recipe_bytes: the recipe file.
+        session: not yet open, under a grant for this recipe.
+        now: clock.
+        agency_call: reaches the agency's key service.
+        grant_envelopes: the signed grant, for the agency to check.
+        progress: gets a short text after every stage.
+
+    Raises:
+        FactoryError: too few contributors, or a node or the agency refused.
+    """
+    parameters = parameters_of(recipe)
+    started = now()
+    statistics = sums.compute(
+        session,
+        parameters,
+        uses_of(recipe),
+        agency_call,
+        grant_envelopes=grant_envelopes,
+        progress=lambda stage, done, of: progress(f"{stage} {done}/{of}"),
+    )
+    runs = close_session(session)
+    require_nodes(runs, statistics.contributors)
+    tables = tuple(page_table(table, recipe.presentation) for table in statistics.tables)
+    suppressed = sum(int(table["suppressed"]) for table in statistics.tables)
+    page = _page(recipe, tables, statistics, suppressed, started)
+    return Built(
+        recipe=recipe,
+        recipe_bytes=recipe_bytes,
+        files={
+            "tables.json": statistics.tables_bytes,
+            "tables.csv": tables_csv(tables),
+            "report.html": report_html(page),
+        },
+        metrics={"tables": len(tables), "suppressed": suppressed, "contributors": len(statistics.contributors)},
+        participants=statistics.contributors,
+        sessions=(session.session_id,),
+        node_runs=runs,
+        mechanisms=MECHANISMS,
+        learns=LEARNS,
+        cell_min=recipe.thresholds.cell_min,
+        round_base=recipe.thresholds.round_base,
+        suppressed=suppressed,
+        started_at=started,
+        finished_at=now(),
+        headline=(
+            (
+                f"{len(statistics.contributors)} 个节点共同签认后解密；{len(tables)} 张表，隐去 {suppressed} 个单元格",
+                f"opened after {len(statistics.contributors)} nodes co-signed; {len(tables)} tables, "
+                f"{suppressed} cells suppressed",
+            ),
+        ),
+        evidence={"agency_result": statistics.agency_result.to_bytes()},
+    )
+
+
+def page_table(table: Mapping[str, Any], presentation: Mapping[str, PresentationSection]) -> Table:
+    """Return one of the agency's tables in the form of a page.
+
+    Args:
+        table: see ``factory.agency.tables.protected_tables``.
+        presentation: titles, units and labels by name.
+    """
+    shown = presentation.get(table["name"], _DEFAULT)
+    scale = int(table["scale"])
+    found = {tuple(cell["at"]): cell for cell in table["cells"]}
+    axes = [tuple(axis) for axis in table["axes"]]
+    rows = (*axes[0], TOTAL) if axes else ()
+    columns = (*axes[1], TOTAL) if len(axes) > 1 else ()
+
+    def cell(*at: str) -> Cell:
+        value = found[at]
+        if value["value"] is None:
+            return Cell(None, "suppressed") if value["state"] == "suppressed" else Cell("0", "")
+        return Cell(_scaled(int(value["value"]), scale))
+
+    if not axes:
+        titles: tuple[str, ...] = ("合计 Total",)
+        cells: tuple[tuple[Cell, ...], ...] = ((cell(),),)
+    elif not columns:
+        titles = tuple(_label(row, shown) for row in rows)
+        cells = tuple((cell(row),) for row in rows)
+    else:
+        titles = tuple(_label(row, shown) for row in rows)
+        cells = tuple(tuple(cell(row, column) for column in columns) for row in rows)
+    heads = tuple(_label(column, shown) for column in columns) or (f"{shown.unit_zh} {shown.unit_en}".strip() or "值",)
+    keep = [place for place, row in enumerate(rows or ("",)) if row != OTHER or not _is_all_zero(cells[place])]
+    return Table(
+        name=table["name"],
+        title_zh=shown.title_zh,
+        title_en=shown.title_en,
+        unit_zh=shown.unit_zh,
+        unit_en=shown.unit_en,
+        row_titles=tuple(titles[place] for place in keep),
+        column_titles=heads,
+        cells=tuple(cells[place] for place in keep),
+        is_chart=len(axes) == 1,
+    )
+
+
+def _is_all_zero(cells: Sequence[Cell]) -> bool:
+    return all(cell.value == "0" for cell in cells)
+
+
+def _scaled(value: int, scale: int) -> str:
+    if scale == 1:
+        return str(value)
+    return format((Decimal(value) / Decimal(scale)).normalize(), "f")
+
+
+def _label(text: str, shown: PresentationSection) -> str:
+    if text == TOTAL:
+        return "合计 Total"
+    if text == OTHER:
+        return shown.labels.get(OTHER, "其他 other")
+    return shown.labels.get(text, text)
+
+
+def _page(
+    recipe: Recipe, tables: tuple[Table, ...], statistics: sums.Statistics, suppressed: int, started: datetime
+) -> Page:
+    thresholds = recipe.thresholds
+    cells = sum(len(table.row_titles) * len(table.column_titles) for table in tables)
+    return Page(
+        title_zh=recipe.product.name_zh,
+        title_en=recipe.product.name_en,
+        summary_zh=recipe.product.summary_zh,
+        summary_en=recipe.product.summary_en,
+        headline=(
+            (str(len(statistics.contributors)), "参与部门", "departments"),
+            (str(len(tables)), "统计表", "tables"),
+            (str(cells - suppressed), "公布的数字", "published numbers"),
+            (str(suppressed), "隐去的单元格", "suppressed cells"),
+        ),
+        tables=tables,
+        method=(
+            Fact(
+                "计算",
+                "Computation",
+                "各部门在本地把登记转换为合计并加密；运营机构只做密文相加；全体贡献方重新计算并签认密文之和，机构才解密这一个和。",
+                "Each department turns its register into sums and encrypts them; the operator adds ciphertexts; all "
+                "contributors recompute and sign the encrypted sum, and the agency decrypts that sum alone.",
+            ),
+            Fact(
+                "披露控制",
+                "Disclosure control",
+                f"少于 {thresholds.cell_min} 个主体的单元格及可据以推算的单元格不公布；"
+                f"公布的计数取整到 {thresholds.round_base} 的倍数。",
+                f"Cells with fewer than {thresholds.cell_min} entities, and cells from which one could be worked out, "
+                f"are suppressed; published counts are multiples of {thresholds.round_base}.",
+            ),
+            *(Fact(f"{item.party} 得知", f"{item.party} learns", item.what_zh, item.what_en) for item in LEARNS),
+        ),
+        date=started.strftime("%Y-%m-%d"),
+    )
