@@ -1,0 +1,639 @@
+"""Encrypted sums, all three parties together, and what a cheating operator would try."""
+
+import base64
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from factory.agency.decrypting import DecryptionKeyError, DecryptionRefusedError, DecryptionService, create_key
+from factory.errors import NodeRefusedError
+from factory.federation.session import Refusal, Reply, require
+from factory.federation.sums import Statistics, TooFewContributorsError, compute
+from nodes.contract import canonical, wire
+from nodes.contract.ckks import Scheme
+from nodes.contract.errors import BadCiphertextError
+from nodes.contract.grant import Thresholds
+from nodes.contract.messages import Query, Result
+from nodes.contract.parameters import CKKS_SUMS
+from nodes.contract.signing import Envelope, sha256_hex, sign
+from nodes.contract.statement import PAYLOAD_TYPE, grant_statement
+from nodes.contract.tasks.sums import Category, HePublicKey, Measure, SumAttestation, SumsParameters
+from nodes.contract.trust import Actors, Status, StatusItem
+from nodes.privacy.ckks import encrypt
+from nodes.tasks.catalogue import tasks
+from tests.federation_harness import Member, Trial
+
+SPEC = tasks()["sums.ckks"]
+NODES = ("node-east", "node-north", "node-west")
+PARAMETERS = SumsParameters(
+    measures=(
+        Measure(name="by-kind", kind="count", by=("kind",)),
+        Measure(name="fines", kind="sum", column="fine", by=("kind",), scale=100, lower=0, upper=10_000_000),
+        Measure(name="delay", kind="mean", column="days", by=("kind",), scale=10, squares=True),
+        Measure(name="kind-by-size", kind="crosstab", by=("kind", "size")),
+    ),
+    categories=(
+        Category(column="kind", values=("a", "b", "c")),
+        Category(column="size", values=("small", "large"), edges=(50,)),
+    ),
+)
+
+
+def frame(node: int) -> pd.DataFrame:
+    kinds = ["a"] * 20 + ["b"] * (10 + node) + ["c"] * (1 if node == 0 else 0) + ["z"] * 12 + [None] * 2
+    rows = len(kinds)
+    return pd.DataFrame(
+        {
+            "kind": kinds,
+            "fine": [12.34 + i + node for i in range(rows)],
+            "days": [float(i % 7) if i % 9 else float("nan") for i in range(rows)],
+            "size": [(i * 37 + node) % 100 for i in range(rows)],
+        }
+    )
+
+
+FRAMES = {name: frame(index) for index, name in enumerate(NODES)}
+
+
+@pytest.fixture(scope="module")
+def agency_home(tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("agency")
+    create_key(home)
+    return home
+
+
+class World:
+    """Three departments (or more), an operator, the agency with its key service, a signed grant."""
+
+    def __init__(self, home: Path, tmp_path: Path, *, nodes=NODES, cell_min: int = 5, round_base: int = 5) -> None:
+        frames = {name: FRAMES.get(name, frame(3)) for name in nodes}
+        self.trial = Trial.of(SPEC, {name: {"res.fines": table} for name, table in frames.items()})
+        self.registrars = [Member.make(f"registrar-{i}", "registrar") for i in (1, 2)]
+        self.home = tmp_path / "agency"
+        (self.home / "keys").mkdir(parents=True)
+        for path in (home / "keys").iterdir():
+            copy = self.home / "keys" / path.name
+            copy.write_bytes(path.read_bytes())
+            copy.chmod(0o600)
+        thresholds = Thresholds(
+            rows_min=10, contributors_min=3, cell_min=cell_min, round_base=round_base, quality_score_min=0
+        )
+        self.items: tuple[StatusItem, ...] = ()
+        self.clock = datetime.now(UTC)
+        self.set_grant(thresholds=thresholds)
+        self.service = DecryptionService(
+            self.home,
+            agency="agency",
+            key=self.trial.parties["agency"].key,
+            actors=lambda: self.actors,
+            status=lambda: Status(items=self.items),
+            now=lambda: self.clock,
+        )
+        self.queries: list[tuple[Query, tuple[bytes, ...]]] = []
+        self.change = lambda kind, body, attachments: (body, attachments)
+
+    @property
+    def actors(self) -> Actors:
+        return Actors(actors=tuple(p.actor for p in [*self.trial.parties.values(), *self.registrars]))
+
+    def set_grant(self, **fields) -> None:
+        self.trial.grant = self.trial.grant.model_copy(update=fields)
+        for node in self.trial.nodes.values():
+            node.grant = self.trial.grant
+        self.payload = grant_statement(self.trial.grant, agreement_name="agreement.pdf", agreement_sha256="0" * 64)
+        signers = [*self.registrars, *(self.trial.parties[name] for name in self.trial.nodes)]
+        self.envelopes = [sign(signer.key, PAYLOAD_TYPE, self.payload) for signer in signers]
+
+    def session(self):
+        session = self.trial.session()
+        session.grant_sha256 = sha256_hex(self.payload)
+        return session
+
+    def query(self, kind: str, body, attachments, *, sender: str = "operator") -> Query:
+        return Query(
+            query_id=f"q-{len(self.queries)}",
+            kind=kind,
+            sender=sender,
+            recipient="agency",
+            body=dict(body),
+            attachments_sha256=wire.digests(attachments),
+            issued_at=self.clock,
+            expires_at=self.clock + timedelta(minutes=5),
+        )
+
+    def call(self, kind: str, body, attachments) -> Reply:
+        body, attachments = self.change(kind, body, attachments)
+        query = self.query(kind, body, attachments)
+        self.queries.append((query, tuple(attachments)))
+        handler = self.service.handle_decrypt if kind == "he.decrypt" else self.service.handle_public_key
+        answer, parts = handler(query, attachments)
+        result = Result(
+            request_sha256=sha256_hex(query.to_payload()),
+            kind=kind,
+            sender="agency",
+            body=answer,
+            attachments_sha256=wire.digests(parts),
+            ledger_seq=1,
+            ledger_sha256="0" * 64,
+            answered_at=self.clock,
+        )
+        envelope = sign(self.trial.parties["agency"].key, Result.payload_type, result.to_payload())
+        return Reply("agency", answer, parts, envelope)
+
+    def compute(self, parameters=PARAMETERS, session=None, **options) -> Statistics:
+        return compute(
+            session or self.session(),
+            parameters,
+            self.trial.resources(),
+            self.call,
+            grant_envelopes=self.envelopes,
+            **options,
+        )
+
+    def refused(self, change, parameters=PARAMETERS) -> str:
+        """Run a session whose request to decrypt somebody changes, and return the refusal's code."""
+        self.change = lambda kind, body, parts: (
+            change(dict(body), list(parts)) if kind == "he.decrypt" else (body, parts)
+        )
+        with pytest.raises(DecryptionRefusedError) as error:
+            self.compute(parameters)
+        assert not (self.home / "openings.db").exists() or not self._answers()
+        return error.value.refusal_code
+
+    def _answers(self) -> int:
+        import sqlite3
+
+        books = sqlite3.connect(self.home / "openings.db")
+        found = books.execute("SELECT count(*) FROM openings WHERE body IS NOT NULL").fetchone()[0]
+        books.close()
+        return found
+
+
+@pytest.fixture
+def world(agency_home, tmp_path) -> World:
+    return World(agency_home, tmp_path)
+
+
+GRANTS = 5  # two registrars and three departments
+
+
+def _ciphertexts(world: World) -> dict[str, tuple[bytes, ...]]:
+    """What the operator has seen: each node's own ciphertexts."""
+    seen = {}
+    for node, kind, reply in world.trial.bus.seen:
+        if kind == "sums.encrypt":
+            seen[node] = wire.unpack(reply)[1]
+    return seen
+
+
+def test_a_single_nodes_ciphertext_is_not_opened_as_the_sum(world: World) -> None:
+    def change(body, parts):
+        return body, (*parts[: GRANTS + 3], *_ciphertexts(world)["node-east"])
+
+    assert world.refused(change) == "task.protocol"
+
+
+def test_a_partial_sum_is_not_opened(world: World) -> None:
+    def change(body, parts):
+        own = _ciphertexts(world)
+        partial = [Scheme(CKKS_SUMS.name).add(pair) for pair in zip(own["node-east"], own["node-west"], strict=True)]
+        return body, (*parts[: GRANTS + 3], *partial)
+
+    assert world.refused(change) == "task.protocol"
+
+
+def test_a_sum_that_counts_one_node_twice_is_not_opened(world: World) -> None:
+    def change(body, parts):
+        own = _ciphertexts(world)
+        more = [
+            Scheme(CKKS_SUMS.name).add([total, part])
+            for total, part in zip(parts[GRANTS + 3 :], own["node-east"], strict=True)
+        ]
+        return body, (*parts[: GRANTS + 3], *more)
+
+    assert world.refused(change) == "task.protocol"
+
+
+def test_fewer_contributors_or_attestations_are_refused(world: World) -> None:
+    def fewer(body, parts):
+        return body | {"contributors": body["contributors"][:2]}, (*parts[: GRANTS + 2], *parts[GRANTS + 3 :])
+
+    assert world.refused(fewer) == "grant.threshold"
+    assert (
+        world.refused(lambda body, parts: (body, (*parts[: GRANTS + 2], *parts[GRANTS + 3 :]))) == "request.malformed"
+    )
+    assert world.refused(lambda body, parts: (body | {"contributors": ["node-east"] * 3}, parts)) == "request.malformed"
+    assert world.refused(lambda body, parts: (body | {"contributors": [], "grants": 8}, parts)) in {
+        "grant.threshold",
+        "grant.invalid",
+    }
+
+
+def test_an_attestation_that_the_operator_signs_itself_is_refused(world: World) -> None:
+    def change(body, parts):
+        forged = Envelope.from_bytes(parts[GRANTS])
+        forged = sign(world.trial.parties["operator"].key, forged.payload_type, forged.payload)
+        return body, (*parts[:GRANTS], forged.to_bytes(), *parts[GRANTS + 1 :])
+
+    assert world.refused(change) == "request.signature"
+
+
+def test_attestations_of_another_session_are_refused(world: World) -> None:
+    with pytest.raises(RuntimeError):
+        world.compute(session=_stopping(world))
+    earlier = world.taken
+
+    def change(body, parts):
+        return body, (*parts[:GRANTS], *earlier[GRANTS : GRANTS + 3], *parts[GRANTS + 3 :])
+
+    assert world.refused(change) == "task.protocol"
+
+
+def _stopping(world: World):
+    """A session whose request to decrypt never arrives; the operator keeps it."""
+
+    def change(kind, body, parts):
+        if kind == "he.decrypt":
+            world.taken = parts
+            raise RuntimeError("taken")
+        return body, parts
+
+    world.change = change
+    return world.session()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("measures", [{"name": "other", "kind": "count", "by": ["kind"]}]),
+        ("categories", [{"column": "kind", "values": ["a"]}, {"column": "size", "values": ["s", "l"], "edges": [50]}]),
+    ],
+)
+def test_other_tables_than_were_attested_are_refused(world: World, field: str, value) -> None:
+    code = world.refused(lambda body, parts: (body | {"parameters": body["parameters"] | {field: value}}, parts))
+    assert code in {"task.protocol", "request.malformed"}
+
+
+def test_a_grant_without_two_registrars_or_a_contributors_signature_is_refused(world: World) -> None:
+    one = world.refused(lambda body, parts: (body | {"grants": GRANTS - 1}, parts[1:]))
+    assert one == "grant.invalid"
+    twice = world.refused(lambda body, parts: (body, [parts[0], parts[0], *parts[2:]]))
+    assert twice == "grant.invalid"
+    missing = world.refused(lambda body, parts: (body | {"grants": GRANTS - 1}, [*parts[:2], *parts[3:]]))
+    assert missing == "grant.not_approved"
+
+
+def test_a_grant_altered_or_mixed_with_another_is_refused(world: World) -> None:
+    def widen(body, parts):
+        envelope = Envelope.from_bytes(parts[0])
+        payload = envelope.payload.replace(b'"cell_min":5', b'"cell_min":1')
+        altered = [replace(Envelope.from_bytes(part), payload=payload).to_bytes() for part in parts[:GRANTS]]
+        return body, (*altered, *parts[GRANTS:])
+
+    assert world.refused(widen) == "grant.invalid"
+
+    def mix(body, parts):
+        other = grant_statement(
+            world.trial.grant.model_copy(update={"grant_id": "g-other"}), agreement_name="a", agreement_sha256="0" * 64
+        )
+        return body, (sign(world.registrars[0].key, PAYLOAD_TYPE, other).to_bytes(), *parts[1:])
+
+    assert world.refused(mix) == "grant.invalid"
+
+
+def test_another_grant_than_the_attested_one_is_refused(world: World) -> None:
+    def change(body, parts):
+        lower = world.trial.grant.model_copy(update={"grant_id": "g-other"})
+        other = grant_statement(lower, agreement_name="agreement.pdf", agreement_sha256="0" * 64)
+        signers = [*world.registrars, *(world.trial.parties[name] for name in world.trial.nodes)]
+        return body, (*(sign(s.key, PAYLOAD_TYPE, other).to_bytes() for s in signers), *parts[GRANTS:])
+
+    assert world.refused(change) == "task.protocol"
+
+
+def test_a_grant_that_is_over_not_yet_begun_suspended_or_for_another_task_is_refused(world: World) -> None:
+    keep = lambda body, parts: (body, parts)  # noqa: E731
+    now = world.clock
+    world.set_grant(not_before=now - timedelta(days=3), not_after=now)
+    assert world.refused(keep) == "grant.expired"
+    world.set_grant(not_before=now + timedelta(seconds=1), not_after=now + timedelta(days=1))
+    assert world.refused(keep) == "grant.not_yet"
+    world.set_grant(not_before=now, not_after=now + timedelta(days=1), tasks=("linear.secagg",))
+    assert world.refused(keep) == "grant.task"
+    world.set_grant(tasks=("sums.ckks",))
+    for kind, subject, code in (
+        ("grant", "g-harness", "grant.revoked"),
+        ("resource", "res.fines", "grant.revoked"),
+        ("actor", "node-west", "actor_revoked"),
+    ):
+        world.items = (
+            StatusItem(subject_kind=kind, subject=subject, state="suspended", since=now, reason="inspection"),
+        )
+        assert world.refused(keep).endswith(code)
+
+
+def test_columns_that_are_not_granted_are_refused(world: World) -> None:
+    parties = tuple(
+        party.model_copy(
+            update={
+                "resources": tuple(
+                    use.model_copy(update={"columns": ("kind", "fine", "days")}) for use in party.resources
+                )
+            }
+        )
+        for party in world.trial.grant.parties
+    )
+    world.set_grant(parties=parties)
+    assert world.refused(lambda body, parts: (body, parts)) == "grant.column"
+
+
+def test_a_removed_node_or_three_nodes_of_two_bodies_do_not_make_three(world: World) -> None:
+    keep = lambda body, parts: (body, parts)  # noqa: E731
+    west = world.trial.parties["node-west"]
+    removed = replace(west, actor=west.actor.model_copy(update={"removed_at": world.clock - timedelta(hours=1)}))
+    world.service = DecryptionService(
+        world.home,
+        "agency",
+        world.trial.parties["agency"].key,
+        lambda: Actors(actors=tuple(removed.actor if a.id == "node-west" else a for a in world.actors.actors)),
+        lambda: Status(items=()),
+        lambda: world.clock,
+    )
+    assert world.refused(keep) in {"trust.actor_unknown", "grant.not_approved"}
+    same = west.actor.model_copy(update={"organisation": "org-node-east"})
+    world.service.actors = lambda: Actors(actors=tuple(same if a.id == "node-west" else a for a in world.actors.actors))
+    assert world.refused(keep) == "grant.threshold"
+
+
+def test_somebody_elses_query_is_refused(world: World) -> None:
+    with pytest.raises(RuntimeError):
+        world.compute(session=_stopping(world))
+    body = {
+        "session_id": "s",
+        "parameters": PARAMETERS.model_dump(mode="json"),
+        "contributors": sorted(NODES),
+        "grants": GRANTS,
+    }
+    query = world.query("he.decrypt", body, world.taken, sender="operator-2")
+    with pytest.raises(DecryptionRefusedError) as refused:
+        world.service.handle_decrypt(query, world.taken)
+    assert refused.value.refusal_code == "request.sender_role"
+
+
+def test_a_sum_is_opened_once_and_the_same_query_gets_the_same_answer(world: World) -> None:
+    statistics = world.compute()
+    query, attachments = world.queries[-1]
+    body, parts = world.service.handle_decrypt(query, attachments)
+    assert (body, parts[0]) == (statistics.facts, statistics.tables_bytes)
+    again = query.model_copy(update={"query_id": "q-again"})
+    with pytest.raises(DecryptionRefusedError) as refused:
+        world.service.handle_decrypt(again, attachments)
+    assert refused.value.refusal_code == "request.replayed"
+
+
+def test_one_grant_opens_one_table_definition_over_one_set_of_contributors(agency_home, tmp_path) -> None:
+    world = World(agency_home, tmp_path, nodes=(*NODES, "node-south"))
+    assert len(world.compute().contributors) == 4
+    world.trial.bus.down.add("node-south")
+    with pytest.raises(DecryptionRefusedError) as refused:
+        world.compute()
+    assert refused.value.refusal_code == "grant.exhausted"
+    world.trial.bus.down.clear()
+    narrower = PARAMETERS.model_copy(update={"measures": PARAMETERS.measures[:1]})
+    with pytest.raises(DecryptionRefusedError) as refused:
+        world.compute(narrower)
+    assert refused.value.refusal_code == "grant.exhausted"
+    assert len(world.compute().contributors) == 4
+
+
+def test_openings_end_with_the_uses_of_the_grant(world: World) -> None:
+    world.set_grant(uses_max=1)
+    world.compute()
+    with pytest.raises(DecryptionRefusedError) as refused:
+        world.compute()
+    assert refused.value.refusal_code == "grant.exhausted"
+
+
+def test_sums_that_are_not_whole_or_below_zero_stay_closed(world: World) -> None:
+    scheme = Scheme(CKKS_SUMS.name)
+    public = (world.home / "keys" / f"{CKKS_SUMS.name}.public").read_bytes()
+    with pytest.raises(RuntimeError):
+        world.compute(session=_stopping(world))
+    envelopes, sums = world.taken[: GRANTS + 3], world.taken[GRANTS + 3 :]
+    for index, value in enumerate((0.4, -100_000.0)):
+        block = [value] * 4096
+        bad = tuple(scheme.add([part, encrypt(scheme, public, [block])[0]]) for part in sums)
+        session_id = f"s-bad-{index}"
+        attestations = []
+        for node, envelope in zip(sorted(NODES), envelopes[GRANTS:], strict=True):
+            fields = canonical.loads(Envelope.from_bytes(envelope).payload)
+            stated = SumAttestation.model_validate(
+                fields | {"session_id": session_id, "sum_sha256": [sha256_hex(part) for part in bad]}
+            )
+            attestations.append(
+                sign(world.trial.parties[node].key, SumAttestation.payload_type, stated.to_payload()).to_bytes()
+            )
+        body = {
+            "session_id": session_id,
+            "parameters": PARAMETERS.model_dump(mode="json"),
+            "contributors": sorted(NODES),
+            "grants": GRANTS,
+        }
+        parts = (*envelopes[:GRANTS], *attestations, *bad)
+        query = world.query("he.decrypt", body, parts)
+        for _ in range(2):
+            with pytest.raises(DecryptionRefusedError) as refused:
+                world.service.handle_decrypt(query, parts)
+            assert refused.value.refusal_code == "task.protocol"
+
+
+def _open(world: World):
+    session = world.session()
+    require(session.open("sums.ckks", PARAMETERS.model_dump(mode="json"), world.trial.resources()))
+    key = world.call("he.public_key", {}, ())
+    return session, key
+
+
+def _code(answer) -> str:
+    assert isinstance(answer, Refusal), answer
+    return answer.code
+
+
+def test_a_key_that_the_agency_has_not_certified_is_refused_by_the_node(world: World, tmp_path) -> None:
+    session, key = _open(world)
+    certificate, public = key.attachments
+    create_key(tmp_path / "rogue")
+    rogue = (tmp_path / "rogue" / "keys" / f"{CKKS_SUMS.name}.public").read_bytes()
+    forged = HePublicKey(
+        agency="agency",
+        parameter_set=CKKS_SUMS.name,
+        key_sha256=sha256_hex(rogue),
+        not_before=world.clock - timedelta(days=1),
+        not_after=world.clock + timedelta(days=1),
+    )
+    by_operator = sign(world.trial.parties["operator"].key, HePublicKey.payload_type, forged.to_payload()).to_bytes()
+    old = forged.model_copy(update={"key_sha256": sha256_hex(public), "not_after": world.clock - timedelta(hours=1)})
+    expired = sign(world.trial.parties["agency"].key, HePublicKey.payload_type, old.to_payload()).to_bytes()
+    for attachments in ((certificate, rogue), (by_operator, rogue), (expired, public), (certificate,), ()):
+        answer = session.step("sums.encrypt", {"node-east": {}}, {"node-east": attachments})["node-east"]
+        assert _code(answer) == "task.protocol"
+    assert isinstance(
+        session.step("sums.encrypt", {"node-east": {}}, {"node-east": key.attachments})["node-east"], Reply
+    )
+    again = session.step("sums.encrypt", {"node-east": {}}, {"node-east": key.attachments})["node-east"]
+    assert _code(again) == "task.protocol"
+
+
+def test_a_node_attests_only_what_its_peers_signed_for_this_session_and_once(world: World) -> None:
+    first, key = _open(world)
+    everywhere = {node: {} for node in NODES}
+    earlier = require(first.step("sums.encrypt", everywhere, dict.fromkeys(NODES, key.attachments)))
+    session, key = _open(world)
+    given = require(session.step("sums.encrypt", everywhere, dict.fromkeys(NODES, key.attachments)))
+
+    def attest(replies, contributors=NODES):
+        parts = [
+            part for node in sorted(replies) for part in (replies[node].envelope.to_bytes(), *replies[node].attachments)
+        ]
+        return session.step("sums.attest", {"node-east": {"contributors": list(contributors)}}, {"node-east": parts})[
+            "node-east"
+        ]
+
+    assert _code(attest(given | {"node-west": earlier["node-west"]})) == "task.protocol"
+    swapped = replace(given["node-west"], attachments=given["node-north"].attachments)
+    assert _code(attest(given | {"node-west": swapped})) == "task.protocol"
+    assert _code(attest(given | {"node-west": given["node-north"]})) == "task.protocol"
+    assert _code(attest(given | {"node-east": earlier["node-east"]})) == "task.protocol"
+    two = {node: given[node] for node in ("node-east", "node-west")}
+    assert _code(attest(two, ["node-east", "node-west"])) == "grant.threshold"
+    assert _code(attest(given, ["node-north", "node-south", "node-west"])) == "task.protocol"
+    assert _code(attest(given, ["node-west", "node-north", "node-east"])) == "task.protocol"
+    assert isinstance(attest(given), Reply)
+    assert _code(attest(given)) == "task.protocol"
+
+
+def test_steps_out_of_turn_and_tables_that_the_agency_did_not_sign_are_refused(world: World) -> None:
+    session, _ = _open(world)
+    early = session.step("sums.attest", {"node-east": {"contributors": sorted(NODES)}}, {"node-east": ()})
+    assert _code(early["node-east"]) == "task.protocol"
+    assert _code(session.step("sums.release", {"node-east": {"name": "t"}})["node-east"]) == "task.protocol"
+    assert _code(session.step("sums.other", {"node-east": {}})["node-east"]) == "task.protocol"
+    other = world.session()
+    world.change = lambda kind, body, parts: (body, parts)
+    original = world.call
+
+    def forging(kind, body, parts):
+        reply = original(kind, body, parts)
+        return replace(reply, attachments=(reply.attachments[0] + b" ",)) if kind == "he.decrypt" else reply
+
+    with pytest.raises(NodeRefusedError) as refused:
+        compute(other, PARAMETERS, world.trial.resources(), forging, grant_envelopes=world.envelopes)
+    assert refused.value.refusal_code == "task.protocol"
+
+
+def test_too_few_rows_parties_or_columns_are_refused_at_the_order(world: World) -> None:
+    def code(resources, **fields):
+        world.set_grant(**fields)
+        answers = world.session().open("sums.ckks", PARAMETERS.model_dump(mode="json"), resources)
+        return _code(answers["node-east"])
+
+    everything = world.trial.resources()
+    thresholds = world.trial.grant.thresholds
+    two = {node: uses for node, uses in everything.items() if node != "node-west"}
+    assert code(two) == "grant.threshold"
+    assert code(world.trial.resources(["kind"])) == "grant.column"
+    rows = len(FRAMES["node-east"])
+    assert code(everything, thresholds=thresholds.model_copy(update={"rows_min": rows + 1})) == "resource.rows"
+    world.set_grant(thresholds=thresholds.model_copy(update={"rows_min": rows}))
+    assert isinstance(
+        world.session().open("sums.ckks", PARAMETERS.model_dump(mode="json"), everything)["node-east"], Reply
+    )
+
+
+def test_too_few_answering_nodes_end_the_session_before_anything_is_attested(world: World) -> None:
+    world.trial.bus.down.add("node-west")
+    with pytest.raises(TooFewContributorsError):
+        world.compute()
+    assert all("sums.attest" not in node.kinds for node in world.trial.nodes.values())
+
+
+def test_the_opened_tables_equal_the_pooled_rows_where_they_are_published(world: World) -> None:
+    world.set_grant(thresholds=world.trial.grant.thresholds.model_copy(update={"round_base": 1}))
+    session = world.session()
+    statistics = world.compute(session=session)
+    pooled = pd.concat(FRAMES.values())
+    pooled["kind"] = pooled["kind"].where(pooled["kind"].isin(["a", "b", "c"]), "other")
+    pooled["band"] = ["small" if value < 50 else "large" for value in pooled["size"]]
+    tables = {table["name"]: table for table in statistics.tables}
+    counts = pooled.groupby("kind").size()
+    fines = pooled.assign(f=(pooled["fine"] * 100).round()).groupby("kind")["f"].sum()
+    means = pooled.assign(d=pooled["days"] * 10).groupby("kind")["d"].mean()
+    deviations = pooled.assign(d=pooled["days"] * 10).groupby("kind")["d"].std(ddof=0)
+    cross = pooled.groupby(["kind", "band"]).size()
+    seen = 0
+    for name, expected in (("by-kind", counts), ("fines", fines), ("delay", means)):
+        for cell in tables[name]["cells"]:
+            if cell["state"] == "published" and cell["at"] != ["*"]:
+                assert abs(cell["value"] - expected[cell["at"][0]]) <= (0.5 if name == "delay" else 0), cell
+                if name == "delay":
+                    assert abs(cell["deviation"] - deviations[cell["at"][0]]) <= 1
+                seen += 1
+    for cell in tables["kind-by-size"]["cells"]:
+        if cell["state"] == "published" and "*" not in cell["at"]:
+            assert cell["value"] == cross.get(tuple(cell["at"]), 0)
+            seen += 1
+    assert seen >= 6
+    by_kind = {cell["at"][0]: cell for cell in tables["by-kind"]["cells"]}
+    assert by_kind["c"] == {"at": ["c"], "value": None, "state": "suppressed"}
+    assert by_kind["*"]["value"] == len(pooled)
+    assert sum(1 for cell in by_kind.values() if cell["state"] == "suppressed") >= 2
+    assert statistics.facts["suppressed"] == sum(table["suppressed"] for table in statistics.tables)
+    closed = require(session.close())["node-east"]
+    assert closed.body["contributors"] == 3
+    assert closed.body["outputs"] == [{"name": "tables.json", "sha256": sha256_hex(statistics.tables_bytes)}]
+    assert closed.body["sum_sha256"] == [sha256_hex(part) for part in statistics.sums]
+
+
+def test_rounded_counts_are_multiples_of_the_base_and_no_reason_is_told_apart(world: World) -> None:
+    for table in world.compute().tables:
+        for cell in table["cells"]:
+            if table["kind"] in {"count", "crosstab"} and cell["value"] is not None:
+                assert cell["value"] % 5 == 0
+            assert set(cell) - {"deviation"} == {"at", "value", "state"}
+            assert cell["state"] in {"published", "suppressed", "empty"}
+
+
+def test_the_operator_sees_no_plain_figure_and_unlike_ciphertexts_for_equal_rows(world: World) -> None:
+    world.compute()
+    first = _ciphertexts(world)["node-east"]
+    world.compute()
+    assert _ciphertexts(world)["node-east"] != first
+    assert repr(world.service) == "DecryptionService(agency)"
+    assert base64.b64encode(first[0]) not in repr(world.service).encode()
+
+
+def test_keys_that_others_may_read_or_that_are_missing_stop_the_service(world: World) -> None:
+    secret = world.home / "keys" / f"{CKKS_SUMS.name}.secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    secret.chmod(0o640)
+    with pytest.raises(DecryptionKeyError):
+        world.compute()
+    secret.unlink()
+    with pytest.raises(DecryptionKeyError):
+        world.call("he.public_key", {}, ())
+    with pytest.raises(DecryptionKeyError):
+        create_key(world.home)
+
+
+def test_bytes_that_are_no_ciphertext_of_the_set_are_refused(world: World) -> None:
+    scheme = Scheme(CKKS_SUMS.name)
+    public = (world.home / "keys" / f"{CKKS_SUMS.name}.public").read_bytes()
+    good = encrypt(scheme, public, [[1] * 4096])[0]
+    for bad in (b"", good[:-1], good + b"x", public, bytes(len(good)), b"x" * 400_000):
+        with pytest.raises(BadCiphertextError):
+            scheme.add([good, bad])
+    with pytest.raises(BadCiphertextError):
+        Scheme("ckks-1024-toy")
