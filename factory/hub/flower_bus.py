@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -78,6 +78,12 @@ class HubControl:
         self._client = ControlHttpClient.from_server_address(
             f"127.0.0.1:{settings.ports()[1]}", False, settings.ca_path.read_bytes(), interceptors
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def nodes(self) -> list[HubNode]:
         """Return the registered nodes.
@@ -143,11 +149,8 @@ class FlowerRun:
         self._settings = settings
         self._ca = settings.ca_path.read_bytes()
         self._address = f"127.0.0.1:{settings.ports()[1]}"
-        control = HubControl(settings)
-        try:
+        with HubControl(settings) as control:
             control.start_run(bundle, digest_hex)
-        finally:
-            control.close()
         self._client = runtime_client(
             self._address, ca=self._ca, token=self._acquire(timeout_s), component="flwr-serverapp"
         )
@@ -371,11 +374,8 @@ class FlowerBus:
         spki = self._spki_of.get(node)
         if spki is None:
             return None
-        control = HubControl(self._settings)
-        try:
+        with HubControl(self._settings) as control:
             numbers = {known.spki: known.number for known in control.nodes()}
-        finally:
-            control.close()
         if spki in numbers:
             with self._lock:
                 self._numbers[node] = numbers[spki]

@@ -59,6 +59,12 @@ class HubHouse:
             raise
         self.public, self.private = self.settings.ports()
 
+    def restart_hub(self) -> None:
+        """Start the hub again on the ports it had."""
+        text = self._toml.read_text().replace("port = 0\n", f"port = {self.public}\nprivate_port = {self.private}\n")
+        self._toml.write_text(text)
+        self.start_hub()
+
     def _hub_started(self) -> bool:
         assert self.processes["hub"].poll() is None, (self.folder / "hub.log").read_text()[-2000:]
         return (self.settings.home / "ports.json").exists()
