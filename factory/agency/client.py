@@ -15,6 +15,47 @@ from nodes.contract.signing import Envelope, SigningKey, VerifyKey
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """One query.
+
+    Attributes:
+        sender, recipient: actor ids.
+        kind: of the query.
+        body: its parameters.
+        attachments: bytes beside it.
+    """
+
+    sender: str
+    recipient: str
+    kind: str
+    body: dict[str, Any]
+    attachments: tuple[bytes, ...] = ()
+
+
+def ask_query(
+    bus: NodeBus, key: SigningKey, asked: Asked, *, answerer_key: VerifyKey, timeout_s: float, now: datetime
+) -> Reply | Refusal:
+    """Send one signed query to a node or the agency and return the verified answer.
+
+    Raises:
+        NodeUnreachableError: no answer.
+        ContractError: the answer is not the recipient's, or not to this query.
+    """
+    query = Query(
+        query_id=f"q-{secrets.token_hex(12)}",
+        kind=asked.kind,
+        sender=asked.sender,
+        recipient=asked.recipient,
+        body=asked.body,
+        attachments_sha256=wire.digests(asked.attachments),
+        issued_at=now,
+        expires_at=now + timedelta(minutes=10),
+    )
+    parcel = bus.ask(asked.recipient, encode(query, key, asked.attachments), timeout_s=timeout_s)
+    return read_answer(parcel, query, sender=asked.recipient, key=answerer_key)
+
+
+@dataclass(frozen=True, slots=True)
 class AgencyClient:
     """Asks the agency's service over any bus.
 
@@ -44,19 +85,14 @@ class AgencyClient:
             NodeUnreachableError: no answer.
             ContractError: the answer is not the agency's.
         """
-        moment = self.now()
-        query = Query(
-            query_id=f"q-{secrets.token_hex(12)}",
-            kind=kind,
-            sender=self.sender,
-            recipient=self.agency,
-            body=body or {},
-            attachments_sha256=wire.digests(tuple(attachments)),
-            issued_at=moment,
-            expires_at=moment + timedelta(minutes=10),
+        answer = ask_query(
+            self.bus,
+            self.key,
+            Asked(self.sender, self.agency, kind, body or {}, tuple(attachments)),
+            answerer_key=self.agency_key,
+            timeout_s=self.timeout_s,
+            now=self.now(),
         )
-        parcel = self.bus.ask(self.agency, encode(query, self.key, tuple(attachments)), timeout_s=self.timeout_s)
-        answer = read_answer(parcel, query, sender=self.agency, key=self.agency_key)
         if isinstance(answer, Refusal):
             raise NodeRefusedError(self.agency, answer.code, answer.message)
         return answer
@@ -78,9 +114,13 @@ class AgencyClient:
         """Apply for registration with the canonical bytes of the seven blocks."""
         return self.ask("registration.apply", attachments=(application,)).body
 
-    def registration_status(self, application_id: str) -> dict[str, Any]:
-        """Return state, code and validity of an application."""
-        return self.ask("registration.status", {"application_id": application_id}).body
+    def registration_status(self, application_id: str) -> Reply:
+        """Return state, code and validity of an application; the envelope is the agency's signed answer."""
+        return self.ask("registration.status", {"application_id": application_id})
+
+    def deliver_prerelease(self, product: str, report: bytes) -> Envelope:
+        """Hand the pre-release report to the data administration and return its signed receipt."""
+        return self.ask("prerelease.deliver", {"product": product}, (report,)).envelope
 
     def fetch_trust(self) -> dict[str, bytes]:
         """Return the agency's current trust files by name; the caller verifies them from its pinned root."""

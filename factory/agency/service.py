@@ -5,6 +5,7 @@
     grant.fetch          the grant with the registrars' envelopes (attachments)  operator
     registration.apply   seven blocks (attachment)              operator
     registration.status  state and code                         operator
+    prerelease.deliver   the pre-release report (attachment); the answer is the receipt  operator
     trust.fetch          current trust files (attachments)      every admitted actor
     he.public_key, he.decrypt, …   handlers of the key service, mounted by name
 
@@ -95,6 +96,7 @@ class AgencyService:
             "registration.status": Mounted(
                 lambda query, _: (self._registrations.status(_text(query, "application_id")), ())
             ),
+            "prerelease.deliver": Mounted(self._prerelease),
             "trust.fetch": Mounted(self._trust, frozenset()),
             **(mounted or {}),
         }
@@ -179,6 +181,14 @@ class AgencyService:
     def _apply(self, query: Query, attachments: tuple[bytes, ...]) -> Answer:
         case = self._registrations.apply(_only(attachments), sender=query.sender)
         return {"application_id": case.id, "state": case.state}, ()
+
+    def _prerelease(self, query: Query, attachments: tuple[bytes, ...]) -> Answer:
+        report, product = _only(attachments), _text(query, "product")
+        digest = sha256_hex(report)
+        act = Act(query.sender, "operator", query.sender, "prerelease.deliver", evidence={"report": digest})
+        self._registry.record(act, kind="product", case_id=product[:96], now=self._office.now())
+        self._registry.put("prerelease", product[:96], digest, report)
+        return {"product": product, "report_sha256": digest}, ()
 
     def _trust(self, _query: Query, _attachments: tuple[bytes, ...]) -> Answer:
         files = dict(sorted(self._office.trust().files.items()))
