@@ -188,10 +188,11 @@ def build(rule: Rule, types: Mapping[str, ColumnType]) -> Any | None:
         for key in ("min_value", "max_value"):
             if isinstance(kwargs.get(key), str):
                 kwargs[key] = datetime.fromisoformat(kwargs[key])
-    try:
-        return kind(**kwargs)
-    except (TypeError, ValueError):
-        return None
+    with _silence():
+        try:
+            return kind(**kwargs)
+        except (TypeError, ValueError):
+            return None
 
 
 def judge(rule: Rule, types: Mapping[str, ColumnType], metrics: Mapping[str, Any]) -> Verdict:

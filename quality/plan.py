@@ -262,7 +262,7 @@ _AGGREGATES: dict[str, tuple[str, str, tuple[ColumnType, ...]]] = {
         ("text", "integer", "number", "date"),
     ),
     "expect_column_proportion_of_non_null_values_to_be_between": (
-        "column_values.non_null_proportion",
+        "column.non_null_proportion",
         "count({c}) / nullif(count(*), 0)",
         ("text", "integer", "number", "date"),
     ),
@@ -333,7 +333,7 @@ def _unique(rule: Rule, _types: Mapping[str, ColumnType], _parsed: frozenset[str
         "column_values.nonnull.unexpected_count": f"count(*) FILTER ({column} IS NULL)",
     }
     scan = (
-        f"SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {BATCH}"
+        f"SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {BATCH}"  # noqa: S608 - quoted names
         f" WHERE {column} IS NOT NULL GROUP BY {column} HAVING count(*) > 1)"
     )
     return Plan(rule, measures, {"map.unexpected_count": scan})
@@ -344,7 +344,7 @@ def _compound(rule: Rule, _types: Mapping[str, ColumnType], _parsed: frozenset[s
     columns = [quoted(name) for name in rule.kwargs["column_list"]]
     empty = (" AND " if rule.nulls == "equal" else " OR ").join(f"{column} IS NULL" for column in columns)
     scan = (
-        f"SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {BATCH}"
+        f"SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {BATCH}"  # noqa: S608 - quoted names
         f" WHERE NOT ({empty}) GROUP BY {', '.join(columns)} HAVING count(*) > 1)"
     )
     measures = {

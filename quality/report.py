@@ -171,7 +171,8 @@ class _Page:
         total = "—" if score["total_x100"] is None else hundredths(score["total_x100"])
         chip = "ok" if score["verdict"] == "pass" else "no"
         points = [item["score_x100"] for item in report["history"] if item["score_x100"] is not None]
-        drawn = trend(points, report["profile"]["score_min_x100"], self._t("trend"))
+        # One delivery is no trend.
+        drawn = trend(points, report["profile"]["score_min_x100"], self._t("trend")) if len(points) > 1 else ""
         picture = radar(
             [self._of(item, "name") for item in dimensions],
             [item["score_x100"] for item in dimensions],
@@ -272,7 +273,7 @@ class _Page:
         if "lag_days" in rule:
             failing, allowed = str(rule["lag_days"]) + self._days(), "≤ " + str(rule["promised_days"]) + self._days()
         tone = {"pass": "ok", "fail": "no"}.get(rule["status"], "na")
-        severity = {"critical": "no", "major": "major"}.get(rule["severity"], "na")
+        severity = {"critical": "critical", "major": "major"}.get(rule["severity"], "na")
         return (
             f'<tr><td class="w"><code>{escape(rule["id"])}</code></td>'
             f"<td><code>{escape(' × '.join(rule['columns']))}</code></td><td>{escape(self._rule_title(rule))}</td>"

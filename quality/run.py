@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 CHINA = timezone(timedelta(hours=8), "Asia/Shanghai")
 DELIVERY = "expect_table_delivery_to_be_within_days"
 Reason = Literal["", "source", "column_missing", "no_rows", "nothing_to_check", "too_few_rows", "could_not_run"]
-_PARSE_ALLOWED = 0.99
+# One cell in a hundred may be unreadable before the column counts as broken.
+_UNREADABLE_ONE_IN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +217,12 @@ _FORMED = _own_rule(
     "T-FORM", "0102", "critical", "每行字段数与引号合规", "Every row has the fields and quotes it must have"
 )
 _COLUMNS = _own_rule("T-COLS", "0103", "critical", "已声明的列齐全", "Every declared column is there")
-_ROWS = _own_rule("T-ROWS", "0202", "critical", "表中有数据行", "The table has rows")
+_ROWS = _own_rule("T-ROWS", "0202", "critical", "数据行数足以评估", "The table has rows enough to judge")
 
 
 def _own_results(opened: Opened, suite: Suite, rows: int, missing: Sequence[str]) -> list[RuleResult]:
     """Return the results of what the engine checks on every table."""
-    bad = opened.malformed_rows
+    bad, few = opened.malformed_rows, rows < ROWS_MIN
     results = [
         RuleResult(_READABLE, "pass", rows=1, aggregate=True),
         RuleResult(_FORMED, "fail" if bad else "pass", rows=rows + bad, failing=bad)
@@ -230,7 +231,7 @@ def _own_results(opened: Opened, suite: Suite, rows: int, missing: Sequence[str]
         RuleResult(
             _COLUMNS, "fail" if missing else "pass", rows=len(suite.columns), failing=len(missing), aggregate=True
         ),
-        RuleResult(_ROWS, "pass" if rows else "fail", rows=1, failing=int(not rows), aggregate=True),
+        RuleResult(_ROWS, "fail" if few else "pass", rows=1, failing=int(few), aggregate=True),
     ]
     parsed = [name for name in suite.columns if name in opened.parsed]
     if rows < ROWS_MIN or not parsed:
@@ -245,7 +246,7 @@ def _own_results(opened: Opened, suite: Suite, rows: int, missing: Sequence[str]
         rule = Rule(
             f"T-TYPE-{index + 1:02d}",
             "shufang_cells_of_declared_type",
-            {"column": name, "mostly": _PARSE_ALLOWED},
+            {"column": name, "mostly": 1 - 1 / _UNREADABLE_ONE_IN},
             "0302",
             "major",
             f"{_TYPE_ZH[suite.columns[name]]}格式可解析",
@@ -254,7 +255,7 @@ def _own_results(opened: Opened, suite: Suite, rows: int, missing: Sequence[str]
         if not filled:
             results.append(RuleResult(rule, "not_assessed", "nothing_to_check"))
             continue
-        fine = wrong <= filled * (1 - _PARSE_ALLOWED)
+        fine = wrong * _UNREADABLE_ONE_IN <= filled
         results.append(RuleResult(rule, "pass" if fine else "fail", rows=rows, missing=rows - filled, failing=wrong))
     return results
 

@@ -146,10 +146,10 @@ def _open_parquet(
     link = folder / "table.parquet"
     link.symlink_to(source.path.resolve())
     relation = f"read_parquet({literal(str(link))})"
-    physical = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    physical = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()  # noqa: S608 - literal path
     types = {str(row[0]): str(row[1]) for row in physical}
     columns, parsed = _projection(types, suite)
-    connection.execute(f"CREATE TEMP VIEW {BATCH} AS SELECT {columns} FROM {relation}")
+    connection.execute(f"CREATE TEMP VIEW {BATCH} AS SELECT {columns} FROM {relation}")  # noqa: S608 - quoted names
     return tuple(types), parsed
 
 
@@ -174,7 +174,8 @@ def _open_csv(
     )
     renamed = ", ".join(f"c{index} AS {quoted(name)}" for index, name in enumerate(names))
     wanted, parsed = _projection(dict.fromkeys(names, "VARCHAR"), suite)
-    connection.execute(f"CREATE TEMP TABLE {BATCH} AS SELECT {wanted} FROM (SELECT {renamed} FROM {relation})")
+    inner = f"SELECT {renamed} FROM {relation}"  # noqa: S608 - quoted names, literal path
+    connection.execute(f"CREATE TEMP TABLE {BATCH} AS SELECT {wanted} FROM ({inner})")  # noqa: S608 - as above
     rejects = connection.execute("SELECT count(DISTINCT line) FROM reject_errors").fetchall()
     return tuple(names), parsed, encoding, int(rejects[0][0])
 
@@ -215,9 +216,12 @@ def _cast(column: str, declared: ColumnType, physical: str) -> str:
         case _:
             if not text:
                 return f"try_cast({column} AS DATE)"
-            dashed = f"replace(replace(replace(replace({column}, '/', '-'), '年', '-'), '月', '-'), '日', '')"
+            dashed = column
+            for found, put in (("/", "-"), ("年", "-"), ("月", "-"), ("日", "")):
+                dashed = f"replace({dashed}, {literal(found)}, {literal(put)})"
             compact = f"CAST(try_strptime({column}, '%Y%m%d') AS DATE)"
-            return f"CASE WHEN length({column}) = 8 AND NOT contains({column}, '-') AND NOT contains({column}, '/') THEN {compact} ELSE try_cast({dashed} AS DATE) END"
+            digits = f"regexp_full_match({column}, '[0-9]{{8}}')"
+            return f"CASE WHEN {digits} THEN {compact} ELSE try_cast({dashed} AS DATE) END"
 
 
 def _encoding(source: Source) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SAMPLE = 100_000
 _CODES_MAX = 20
 _SHARE_MIN = 0.9
+_CODE_LENGTH_MIN = 6
+_KEY_SHARE = 0.99
 # Names by which departments call these columns, and what must hold for the content.
 _FORMATS: tuple[tuple[str, str, str, str, str], ...] = (
     (
@@ -59,7 +61,7 @@ _FORMATS: tuple[tuple[str, str, str, str, str], ...] = (
 _TESTS = {
     "resident_id": "resident_id_valid({c})",
     "uscc": "uscc_valid({c})",
-    "mobile": f"regexp_matches({{c}}, '{MOBILE_REGEX}')",
+    "mobile": "regexp_matches({c}, '" + MOBILE_REGEX + "')",
     "division": "division_valid({c})",
 }
 _UPDATED = re.compile(r"更新|变更|updated|modified|gxsj|last_change", re.IGNORECASE)
@@ -118,19 +120,23 @@ def _types(source: Source, name: str) -> dict[str, ColumnType]:
 
 def _type(connection: "duckdb.DuckDBPyConnection", column: str) -> ColumnType:
     c = quoted(column)
-    dashed = f"replace(replace(replace(replace({c}, '/', '-'), '年', '-'), '月', '-'), '日', '')"
+    dashed = f"translate({c}, '/年月日', '---')"
     # A leading zero or more than 15 digits: a code, not a number.
     sql = (
-        f"SELECT count({c}), count(try_cast({c} AS DOUBLE)), count(*) FILTER (regexp_matches({c}, '^-?[0-9]{{1,15}}$')),"
+        f"SELECT count({c}), count(try_cast({c} AS DOUBLE)),"  # noqa: S608 - quoted name, fixed number
+        f" count(*) FILTER (regexp_matches({c}, '^-?[0-9]{{1,15}}$')),"
         f" count(*) FILTER (regexp_matches({c}, '^0[0-9]|^[0-9]{{16,}}')),"
-        f" count(*) FILTER (regexp_matches({c}, '^[0-9]{{4}}[-/年]') AND try_cast({dashed} AS DATE) IS NOT NULL)"
-        f" FROM (SELECT {c} FROM {BATCH} LIMIT {_SAMPLE})"  # noqa: S608 - quoted name, fixed number
+        f" count(*) FILTER (regexp_matches({c}, '^[0-9]{{4}}[-/年]') AND try_cast({dashed} AS DATE) IS NOT NULL),"
+        f" min(length({c})), max(length({c}))"
+        f" FROM (SELECT {c} FROM {BATCH} LIMIT {_SAMPLE})"
     )
-    filled, numbers, integers, codes, dates = connection.execute(sql).fetchall()[0]
+    filled, numbers, integers, codes, dates, shortest, longest = connection.execute(sql).fetchall()[0]
     most = _SHARE_MIN * filled
     if filled and dates >= most:
         return "date"
-    if not filled or numbers < most or codes:
+    numeric = filled and numbers >= most and not codes
+    # Digits of one length, six or more, name something: a number of that kind would vary in length.
+    if not numeric or (integers == filled and shortest == longest and shortest >= _CODE_LENGTH_MIN):
         return "text"
     return "integer" if integers == numbers else "number"
 
@@ -162,9 +168,9 @@ def _look(connection: "duckdb.DuckDBPyConnection", name: str, kind: ColumnType) 
 
 
 def _format(connection: "duckdb.DuckDBPyConnection", name: str, relation: str, filled: int) -> str:
-    """Return the domain format whose name fits and whose content agrees in nine of ten cells, or nearly all fit alone."""
+    """Return the domain format that the content keeps: nine of ten cells if the name fits too, else nearly all."""
     for pattern, form, *_ in _FORMATS:
-        test = _TESTS[form].format(c=quoted(name))
+        test = _TESTS[form].replace("{c}", quoted(name))
         good = connection.execute(f"SELECT count(*) FILTER ({test}) FROM {relation}").fetchall()[0][0]  # noqa: S608 - as above
         named = re.search(pattern, name, re.IGNORECASE) is not None
         if good >= filled * (_SHARE_MIN if named else 0.99):
@@ -203,10 +209,9 @@ def _column_rules(column: _Column, rows: int) -> list[Rule]:
             kwargs["mostly"] = math.floor(column.filled * 100) / 100
         severity: Severity = "major" if column.filled == 1 else "minor"
         found.append(_rule("expect_column_values_to_not_be_null", kwargs, "0201", severity, "已填写", "Is filled in"))
-    if column.type in ("text", "integer") and column.distinct == rows and rows > 1:
-        found.append(
-            _rule("expect_column_values_to_be_unique", {"column": name}, "0304", "critical", "不重复", "Occurs once")
-        )
+    if column.type in ("text", "integer") and column.distinct >= _KEY_SHARE * rows and rows > 1:
+        kwargs = {"column": name, "mostly": 1 if column.distinct == rows else 0.98}
+        found.append(_rule("expect_column_values_to_be_unique", kwargs, "0304", "critical", "不重复", "Occurs once"))
     if column.format:
         _, _, kind, zh, en = next(item for item in _FORMATS if item[1] == column.format)
         found.append(_rule(kind, {"column": name, "mostly": 0.99}, "0301", "major", zh, en))
