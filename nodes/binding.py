@@ -38,9 +38,7 @@ def bind_entry(
         entry = entry.model_copy(update={"storage": entry.storage.model_copy(update={"path": str(table.absolute())})})
     known = read_catalogue(settings.catalogue).get(entry.id)
     if known is not None and known.digest_hex != entry.digest_hex and entry.version <= known.version:
-        raise CatalogueError(
-            f"expected version {known.version + 1} of {entry.id}, since its entry changed; raise `version` and bind again"
-        )
+        raise CatalogueError(f"expected version {known.version + 1} of {entry.id}, its entry changed; raise `version`")
     if known is not None and entry.version < known.version:
         raise CatalogueError(f"expected version {known.version} or later of {entry.id}")
     suite_bytes: bytes | None = None

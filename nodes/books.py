@@ -38,6 +38,7 @@ GrantState = Literal["pending", "approved", "rejected", "revoked"]
 ResourceState = Literal["active", "held", "stale"]
 
 _ENTRY_COLUMNS = "seq, at, kind, actor, session, request, facts, previous, sha256"
+_GRANT_COLUMNS = "sha256, grant_id, payload, registrars, own, state, received_at, reason"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
   seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, session TEXT NOT NULL,
@@ -642,7 +643,7 @@ class Books:
 
     def _grant(self, column: Literal["sha256", "grant_id"], value: str) -> GrantRecord | None:
         row = self._row(
-            f"SELECT sha256, grant_id, payload, registrars, own, state, received_at, reason FROM grants WHERE {column} = ?",  # noqa: S608  one of two literals
+            f"SELECT {_GRANT_COLUMNS} FROM grants WHERE {column} = ?",  # noqa: S608  one of two literals
             value,
         )
         if row is None:

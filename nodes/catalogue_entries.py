@@ -178,7 +178,7 @@ def parse_entry(document: Mapping[str, Any], *, source: str) -> CatalogueEntry:
     except ValidationError as error:
         where = ", ".join(sorted({".".join(map(str, item["loc"])) or "entry" for item in error.errors()})[:5])
         raise CatalogueError(
-            f"{source}: expected a catalogue entry; wrong, missing or unknown: {where}. Correct the file and bind it again"
+            f"{source}: expected a catalogue entry; wrong, missing or unknown: {where}. Correct it and bind it again"
         ) from None
 
 

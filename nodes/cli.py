@@ -183,7 +183,8 @@ def quality_run(
     )
     record = done.record
     shown = "—" if record.score_x100 is None else f"{record.score_x100 / 100:.2f}"
-    text = f"{resource}：{record.state}，得分 {shown}（{record.grade}） {record.reason}\n报告 report: {done.folder}/report.zh.html"
+    text = f"{resource}：{record.state}，得分 {shown}（{record.grade}） {record.reason}\n"
+    text += f"报告 report: {done.folder}/report.zh.html"
     if record.state == "active" and done.before is not None and done.before.state != "active":
         text = f"整改完成，恢复可用。Rectified, back in use.\n{text}"
     _print(
@@ -240,7 +241,7 @@ def grants_list(home: Home = _HOME, json_out: Json = False) -> None:
     """列出授权。List grants with uses and budget left."""
     rows = _grant_rows(home)
     lines = [
-        f"{row['grant_id']:<28} {row['state']:<9} {row['uses']}/{row['uses_max']} 次  至 {row['not_after']}  {row['title']}"
+        f"{row['grant_id']:<28} {row['state']:<9} {row['uses']}/{row['uses_max']} 次 →{row['not_after']} {row['title']}"
         for row in rows
     ]
     _print(rows, json_out, "\n".join(lines) or "尚无授权 No grant has been offered.")
@@ -312,7 +313,8 @@ def budget(home: Home = _HOME, json_out: Json = False) -> None:
         for row in _grant_rows(home)
     ]
     lines = [
-        f"{r['grant_id']:<28} 次数 {r['uses']}/{r['uses_max']}  预算 {r['budget_spent']}/{r['budget_total']} {r['budget_unit']}"
+        f"{r['grant_id']:<28} 次数 {r['uses']}/{r['uses_max']} 预算 {r['budget_spent']}/{r['budget_total']} "
+        f"{r['budget_unit']}"
         for r in rows
     ]
     _print(rows, json_out, "\n".join(lines) or "尚无授权 No grant has been offered.")

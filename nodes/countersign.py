@@ -58,7 +58,7 @@ def countersign(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> t
     _scan(agent, record, grant, runs, given)
     allowed = agent.books.scanned(record.sha256)
     for predicate_type, payload in zip(types, payloads, strict=True):
-        _check(agent, predicate_type, payload, record, grant, runs, allowed)
+        _check(agent, predicate_type, payload, record=record, grant=grant, runs=runs, scanned=allowed)
     envelopes = []
     for predicate_type, payload in zip(types, payloads, strict=True):
         name = f"{predicate_type}/{sha256_hex(payload)}"
@@ -147,6 +147,7 @@ def _check(
     agent: "Agent",
     predicate_type: str,
     payload: bytes,
+    *,
     record: GrantRecord,
     grant: Grant,
     runs: Sequence[RunRecord],

@@ -186,7 +186,7 @@ def _listener(name: str, address: str, settings: NodeSettings, now: datetime) ->
     except OSError as error:
         yield Check(
             name, "fail", f"{name} 不可达：{address}",
-            f"{address} cannot be reached ({error.strerror or type(error).__name__}); is it up, and is the address right?",
+            f"{address} cannot be reached ({error.strerror or type(error).__name__}); is it up?",
         )  # fmt: skip
         return
     yield Check(name, "ok", f"{address} 可达", f"{address} reachable")
@@ -221,7 +221,7 @@ def _skew_line(name: str, skew_s: int) -> Check:
             name,
             "fail",
             zh + "，超过五分钟，请求将被拒绝",
-            en + ", over five minutes: orders are refused; set the clock",
+            en + ", over five minutes: set the clock",
         )
     if abs(skew_s) > 30:
         return Check(name, "warn", zh + "，请校时", en + "; set the clock")

@@ -203,6 +203,6 @@ def _registrars(
             good.append(data)
     if grant is None or len(persons) < REGISTRARS_MIN:
         raise GrantError(
-            f"expected signatures of {REGISTRARS_MIN} registrars that the grant and the trust data name, got {len(persons)}"
+            f"expected signatures of {REGISTRARS_MIN} registrars named in grant and trust data, got {len(persons)}"
         )
     return grant, digest, tuple(good)

@@ -211,7 +211,7 @@ def _in_force(grant: Grant, grant_sha256: str, status: Status, state: str, now: 
     if state != "approved":
         yield Denial(
             RefusalCode.GRANT_NOT_APPROVED,
-            f"expected a grant that the department approved, it is {state}; its officer runs `shufang-node grants approve`",
+            f"expected a grant that the department approved, it is {state}; its officer decides on it",
         )
     for subject in (grant.grant_id, grant_sha256):
         struck = status.state_of("grant", subject)
@@ -298,7 +298,7 @@ def _within(use: ResourceUse, granted: ResourceUse) -> Iterator[Denial]:
     if extra:
         yield Denial(
             RefusalCode.GRANT_COLUMN,
-            f"expected only granted columns of {use.resource}, {', '.join(extra[:5])[:300]} is not; submit a data request for it",
+            f"expected only granted columns of {use.resource}, {', '.join(extra[:5])[:300]} is not; request it first",
         )
     if len(set(use.columns)) != len(use.columns):
         yield Denial(RefusalCode.GRANT_COLUMN, f"expected each column of {use.resource} once")
@@ -341,14 +341,14 @@ def _usable(use: ResourceUse, grant: Grant, facts: NodeFacts, now: datetime) -> 
     if known.fresh_until is not None and now >= known.fresh_until:
         yield Denial(
             RefusalCode.RESOURCE_STALE,
-            f"{use.resource} is older than its update frequency allows; update the table, then `shufang-node quality run`",
+            f"{use.resource} is older than its update frequency allows; update it, run quality again",
         )
     minimum = grant.thresholds.quality_score_min
     if facts.quality_required and (known.score_x100 is None or known.score_x100 < minimum):
         score = "none" if known.score_x100 is None else f"{known.score_x100 // 100}.{known.score_x100 % 100:02d}"
         yield Denial(
             RefusalCode.RESOURCE_HELD,
-            f"expected a quality score of at least {minimum // 100}.{minimum % 100:02d} of {use.resource}, it has {score}",
+            f"expected a quality score of {minimum // 100}.{minimum % 100:02d} or more of {use.resource}, it has {score}",
         )
 
 
@@ -368,7 +368,7 @@ def _limits(_order: Order, grant: Grant, facts: NodeFacts, _now: datetime) -> It
 def _stale(expires_at: datetime) -> Denial:
     return Denial(
         RefusalCode.TRUST_STALE,
-        f"this node's trust data expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}; bring newer with `shufang-node trust update`",
+        f"this node's trust data expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}; its officer brings newer",
     )
 
 

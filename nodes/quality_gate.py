@@ -186,7 +186,11 @@ def _assess(
 def _engine(arguments: list[str]) -> dict[str, Any]:
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "quality", *arguments], capture_output=True, timeout=RUN_TIMEOUT_S, check=False
+            # -P: a home has a folder named `quality` too, and the user may stand in it.
+            [sys.executable, "-P", "-m", "quality", *arguments],
+            capture_output=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise QualityGateError(f"expected the quality engine to run ({type(error).__name__})") from None

@@ -26,8 +26,8 @@ def children_of(settings: NodeSettings) -> list[Child]:
             key_path=settings.keys / "hub.pem",
             work_dir=settings.home / "flower",
         )
-        children.append(Child("supernode", (sys.executable, *plane.supernode_arguments)))
-    children.append(Child("agent", (sys.executable, "-m", "nodes.agent.serve", "--home", str(settings.home))))
+        children.append(Child("supernode", (sys.executable, "-P", *plane.supernode_arguments)))
+    children.append(Child("agent", (sys.executable, "-P", "-m", "nodes.agent.serve", "--home", str(settings.home))))
     return children
 
 
@@ -75,7 +75,7 @@ def start_detached(settings: NodeSettings) -> int:
     settings.logs.mkdir(exist_ok=True)
     with (settings.logs / "up.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nodes.cli", "up", "--home", str(settings.home)],
+            [sys.executable, "-P", "-m", "nodes.cli", "up", "--home", str(settings.home)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

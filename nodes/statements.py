@@ -1,7 +1,7 @@
-"""Statements this node makes: what it holds (data-resource) and what it did (node-run).
+r"""Statements this node makes: what it holds (data-resource) and what it did (node-run).
 
 The transcript digest of a session is a chain over its messages at this node, in order:
-``t = SHA-256("shufang/v1/transcript\\n")``, then for each request and its answer
+``t = SHA-256("shufang/v1/transcript\n")``, then for each request and its answer
 ``t = SHA-256(t + request payload digest + answer payload digest)``, digests as raw bytes.
 
 Privacy: names, digests, keyed commitments and a banded row count; no exact row count, no value.
@@ -89,6 +89,7 @@ def run_statement(
     order: Order,
     order_sha256: str,
     grant: Grant,
+    *,
     resources: Sequence[UsedResource],
     account: RunAccount,
     facts: Mapping[str, Any],

@@ -121,14 +121,14 @@ def row_count(entry: CatalogueEntry, home: Path) -> int:
     query, values = _query(entry, (), ())
     with _opened(entry, home) as engine:
         row = engine.execute(query, values).fetchone()
-    return int(row[0]) if row else 0
+    return int(row[0]) if row is not None else 0
 
 
 def rows_band(rows: int) -> int:
     """Return a row count rounded down to two significant digits (below ten: 0), which may leave the node."""
     if rows < 10:
         return 0
-    step = 10 ** max(0, len(str(rows)) - 2)
+    step = int(10 ** max(0, len(str(rows)) - 2))
     return rows // step * step
 
 
@@ -146,7 +146,8 @@ def rare_values(entry: CatalogueEntry, home: Path, *, columns: Sequence[Column],
         for column in columns:
             name = _identifier(column.name)
             rows = engine.execute(
-                f"SELECT CAST({name} AS VARCHAR) FROM source WHERE {name} IS NOT NULL GROUP BY {name} HAVING COUNT(*) < ?",  # noqa: S608  a quoted name
+                f"SELECT CAST({name} AS VARCHAR) FROM source WHERE {name} IS NOT NULL "  # noqa: S608  a quoted name
+                f"GROUP BY {name} HAVING COUNT(*) < ?",
                 [held_by_fewer_than],
             )
             while batch := rows.fetchmany(10_000):
@@ -213,7 +214,7 @@ def _query(entry: CatalogueEntry, columns: Sequence[str], conditions: Sequence[C
             values += condition.values  # noqa: PD011  no frame
         else:
             clauses.append(f"{name} {_SQL_OPERATOR[condition.operator]} {marker}")
-            values.append(condition.values[0])
+            values.append(next(iter(condition.values)))
     where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
     return f"SELECT {chosen} FROM source{where}", values  # noqa: S608  names are quoted, values are parameters
 
@@ -310,7 +311,7 @@ def _csv_header(path: Path, encoding: str) -> tuple[str, ...]:
             names = next(csv.reader(stream), [])
     except UnicodeDecodeError:
         raise TableEncodingError(
-            f"expected {path.name} in {encoding}, its first bytes are not; state `encoding` (utf-8 or gb18030) in its entry"
+            f"expected {path.name} in {encoding}, it is not; state `encoding` (utf-8, gb18030) in its entry"
         ) from None
     except (OSError, csv.Error) as error:
         raise TableError(f"expected a readable CSV file {path.name} ({type(error).__name__})") from None
@@ -324,11 +325,11 @@ def _require_columns(entry: CatalogueEntry, header: Sequence[str]) -> None:
     if missing:
         shown = ", ".join(missing[:5])
         raise TableChangedError(
-            f"expected column {shown} in the table of {entry.id}; restore it, or raise the entry's version and bind it again"
+            f"expected column {shown} in the table of {entry.id}; restore it, or bind a new version"
         )
     if set(header) - set(entry.column_names) or len(set(header)) != len(header):
         raise TableChangedError(
-            f"expected {len(entry.columns)} columns in the table of {entry.id}, got {len(header)}: it has columns that its "
+            f"expected {len(entry.columns)} columns in the table of {entry.id}, got {len(header)}: columns that its "
             "entry does not name; raise the entry's version and bind it again"
         )
 

@@ -342,7 +342,7 @@ class Agent:
                 _log.error("table of %s: %s", use.resource, error.code)
                 raise RefusedError(
                     RefusalCode.RESOURCE_MISSING,
-                    f"the table of {use.resource} cannot be read with this row filter; its officer runs `shufang-node doctor`",
+                    f"the table of {use.resource} cannot be read with this row filter; see `shufang-node doctor` there",
                 ) from None
             require(decide_rows(permit, use.resource, rows))
             views[use.resource] = view
@@ -512,7 +512,9 @@ class Agent:
                 started_at=opened.started_at,
                 finished_at=self.now(),
             )
-            payload = run_statement(order, opened.order_sha256, opened.grant, opened.resources, account, facts)
+            payload = run_statement(
+                order, opened.order_sha256, opened.grant, resources=opened.resources, account=account, facts=facts
+            )
             envelope = sign(self.keys.statement, PAYLOAD_TYPE, payload)
             names = tuple(used.entry.id for used in opened.resources)
             self.books.keep_run(

@@ -53,9 +53,14 @@ ALTERED = {
     "a window too long": ({"expires_at": NOW + timedelta(hours=2)}, "request.expired"),
     "a window that ends first": ({"expires_at": NOW - SECOND}, "request.expired"),
     "issued six minutes ahead": (
-        {"issued_at": NOW + timedelta(minutes=6), "expires_at": NOW + timedelta(minutes=9)}, "clock.skew"),
+        {"issued_at": NOW + timedelta(minutes=6), "expires_at": NOW + timedelta(minutes=9)},
+        "clock.skew",
+    ),
     "issued six minutes behind": ({"issued_at": NOW - timedelta(minutes=6)}, "clock.skew"),
-    "expired": ({"issued_at": NOW - timedelta(minutes=20), "expires_at": NOW - timedelta(minutes=10)}, "request.expired"),
+    "expired": (
+        {"issued_at": NOW - timedelta(minutes=20), "expires_at": NOW - timedelta(minutes=10)},
+        "request.expired",
+    ),
     "a task that refuses": ({"parameters": {"base": 13}}, "resource.rows"),
     "a task that fails": ({"parameters": {"base": 14}}, "task.failed"),
 }
@@ -109,7 +114,7 @@ def test_a_repeated_step_gets_the_same_bytes_and_is_not_run_again(world):
     world.ask(order)
     parcel = world.parcel(world.step(order, "stub.add", 1))
     assert world.agent.handle(parcel) == world.agent.handle(parcel)
-    closed, parts = world.ask(world.step(order, "session.close", 2))
+    _, parts = world.ask(world.step(order, "session.close", 2))
     assert canonical.loads(Envelope.from_bytes(parts[0]).payload)["predicate"]["facts"] == {"steps": 1}
 
 
@@ -140,7 +145,9 @@ def test_the_budget_is_spent_before_the_uses(world):
 
 
 def test_a_task_cannot_charge_more_than_the_budget(world):
-    digest = world.install_grant(world.grant(budget=world.grant().budget.model_copy(update={"unit": "query", "total": 5})))
+    digest = world.install_grant(
+        world.grant(budget=world.grant().budget.model_copy(update={"unit": "query", "total": 5}))
+    )
     order = world.order(digest)
     world.ask(order)
     assert world.code(world.step(order, "stub.charge", 1, body={"units": 5})) == ""
@@ -148,7 +155,9 @@ def test_a_task_cannot_charge_more_than_the_budget(world):
     assert world.books.spent(digest) == 5
 
 
-@pytest.mark.parametrize(("offset", "code"), [(-SECOND, ""), (timedelta(0), "grant.expired"), (SECOND, "grant.expired")])
+@pytest.mark.parametrize(
+    ("offset", "code"), [(-SECOND, ""), (timedelta(0), "grant.expired"), (SECOND, "grant.expired")]
+)
 def test_a_grant_ends_at_its_end(world, offset, code):
     digest = world.install_grant(world.grant(not_after=NOW + timedelta(hours=1)))
     world.now = NOW + timedelta(hours=1) + offset
@@ -180,8 +189,12 @@ def test_a_grant_revoked_by_its_department_stops_an_open_session(world):
 
 @pytest.mark.parametrize(
     ("kind", "subject", "code"),
-    [("grant", "g-1", "grant.revoked"), ("resource", "res.east.clinic", "resource.held"),
-     ("actor", "operator", "trust.actor_revoked"), ("actor", "node-west", "trust.actor_revoked")],
+    [
+        ("grant", "g-1", "grant.revoked"),
+        ("resource", "res.east.clinic", "resource.held"),
+        ("actor", "operator", "trust.actor_revoked"),
+        ("actor", "node-west", "trust.actor_revoked"),
+    ],
 )
 def test_what_the_agency_strikes_stops_at_once(world, kind, subject, code):
     digest = world.install_grant()
@@ -221,7 +234,8 @@ def test_an_order_altered_in_transit_is_refused(world):
 
 
 @pytest.mark.parametrize(
-    ("cut", "code"), [(b"", "request.malformed"), (b"SFP1", "request.malformed"), (b"SFP1\xff\xff\xff\xff", "request.too_large")]
+    ("cut", "code"),
+    [(b"", "request.malformed"), (b"SFP1", "request.malformed"), (b"SFP1\xff\xff\xff\xff", "request.too_large")],
 )
 def test_bytes_that_are_no_parcel_are_refused(world, cut, code):
     answer, _ = world.read(world.agent.handle(cut))
@@ -319,8 +333,15 @@ def test_an_order_accepted_before_a_kill_is_answered_without_a_second_use(world)
     digest = world.install_grant(world.grant(uses_max=1))
     order = world.order(digest)
     world.books.accept_order(
-        order_sha256=sha256_hex(order.to_payload()), order_id=order.order_id, session=order.session_id, operator="operator",
-        grant_sha256=digest, uses_max=1, budget_total=3, charge=1, facts={},
+        order_sha256=sha256_hex(order.to_payload()),
+        order_id=order.order_id,
+        session=order.session_id,
+        operator="operator",
+        grant_sha256=digest,
+        uses_max=1,
+        budget_total=3,
+        charge=1,
+        facts={},
     )
     assert world.code(order) == ""
     assert world.books.uses(digest) == 1
@@ -446,13 +467,23 @@ def test_no_canary_leaves_in_any_answer_log_or_ledger(world, caplog):
     send(second)
     send(world.step(second, "session.close", 1))
     for kind, body in (
-        ("node.describe", {}), ("resource.statement", {"resource": "res.east.clinic"}), ("grant.status", {"grant_id": "g-1"}),
-        ("quality.report", {"resource": "res.east.clinic"}), ("ledger.extract", {"session_id": order.session_id}), ("no.such", {}),
+        ("node.describe", {}),
+        ("resource.statement", {"resource": "res.east.clinic"}),
+        ("grant.status", {"grant_id": "g-1"}),
+        ("quality.report", {"resource": "res.east.clinic"}),
+        ("ledger.extract", {"session_id": order.session_id}),
+        ("no.such", {}),
     ):
         send(world.query(kind, body))
     payloads = b"".join(wire.unpack(reply)[0].payload + b"".join(wire.unpack(reply)[1]) for reply in replies)
     ledger = canonical.dumps({"entries": [entry.to_json() for entry in world.books.entries()]})
-    for text in (payloads, ledger, caplog.text.encode(), (world.home / "books.db").read_bytes(), (world.home / "books.db-wal").read_bytes()):
+    for text in (
+        payloads,
+        ledger,
+        caplog.text.encode(),
+        (world.home / "books.db").read_bytes(),
+        (world.home / "books.db-wal").read_bytes(),
+    ):
         assert CANARY_ID.encode() not in text
         assert CANARY_NAME.encode() not in text
         assert b"clinic.csv" not in text

@@ -26,16 +26,28 @@ def books(tmp_path):
 
 
 def accept(books, number, **changes):
-    order = {"order_sha256": f"{number:064x}", "order_id": f"o-{number}", "session": f"s-{number}", "operator": "operator",
-             "grant_sha256": "aa" * 32, "uses_max": 3, "budget_total": 2, "charge": 0, "facts": {}}
+    order = {
+        "order_sha256": f"{number:064x}",
+        "order_id": f"o-{number}",
+        "session": f"s-{number}",
+        "operator": "operator",
+        "grant_sha256": "aa" * 32,
+        "uses_max": 3,
+        "budget_total": 2,
+        "charge": 0,
+        "facts": {},
+    }
     return books.accept_order(**{**order, **changes})
 
 
 @pytest.mark.parametrize(
     "tamper",
     [
-        "UPDATE ledger SET kind = 'x' WHERE seq = 2", "UPDATE ledger SET facts = '{\"a\":1}' WHERE seq = 1", "DELETE FROM ledger WHERE seq = 2",
-        "UPDATE ledger SET at = '2020-01-01T00:00:00Z' WHERE seq = 3", "UPDATE ledger SET seq = 9 WHERE seq = 3",
+        "UPDATE ledger SET kind = 'x' WHERE seq = 2",
+        "UPDATE ledger SET facts = '{\"a\":1}' WHERE seq = 1",
+        "DELETE FROM ledger WHERE seq = 2",
+        "UPDATE ledger SET at = '2020-01-01T00:00:00Z' WHERE seq = 3",
+        "UPDATE ledger SET seq = 9 WHERE seq = 3",
         "UPDATE ledger SET previous = sha256 WHERE seq = 2",
     ],
 )
@@ -88,7 +100,15 @@ def test_an_unanswered_order_is_accepted_again_without_another_use(books):
 
 
 def test_answers_are_kept_with_their_entry_and_forgotten_by_age(books):
-    reply = books.answer("answered", actor="a", session="s", request="bb" * 32, facts={}, build=lambda entry: entry.sha256.encode(), keep=True)
+    reply = books.answer(
+        "answered",
+        actor="a",
+        session="s",
+        request="bb" * 32,
+        facts={},
+        build=lambda entry: entry.sha256.encode(),
+        keep=True,
+    )
     assert books.reply_to("bb" * 32) == reply == books.entries()[0].sha256.encode()
     assert books.forget_replies(NOW + timedelta(seconds=1)) == 1
     assert books.reply_to("bb" * 32) is None

@@ -32,8 +32,14 @@ class Office:
         self.key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ca")])
         self.ca = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(self.key.public_key())
-            .serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=900)).sign(self.key, hashes.SHA256())
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self.key.public_key())
+            .serial_number(1)
+            .not_valid_before(NOW)
+            .not_valid_after(NOW + timedelta(days=900))
+            .sign(self.key, hashes.SHA256())
         )
 
     def admit(self, data, *, now=NOW, days=300):
@@ -42,13 +48,23 @@ class Office:
         self.actors.insert(0, enrolled.to_actor(not_before=now, not_after=now + timedelta(days=days)))
         request = x509.load_pem_x509_csr(enrolled.tls_csr.encode())
         certificate = (
-            x509.CertificateBuilder().subject_name(request.subject).issuer_name(self.ca.subject).public_key(request.public_key())
-            .serial_number(2).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=days)).sign(self.key, hashes.SHA256())
+            x509.CertificateBuilder()
+            .subject_name(request.subject)
+            .issuer_name(self.ca.subject)
+            .public_key(request.public_key())
+            .serial_number(2)
+            .not_valid_before(NOW)
+            .not_valid_after(NOW + timedelta(days=days))
+            .sign(self.key, hashes.SHA256())
         )
         files = self.agency.publish(
-            Actors(actors=tuple(self.actors)), Status(items=()), extra={"ca.crt": self.ca.public_bytes(serialization.Encoding.PEM)}
+            Actors(actors=tuple(self.actors)),
+            Status(items=()),
+            extra={"ca.crt": self.ca.public_bytes(serialization.Encoding.PEM)},
         )
-        return Admission.from_files(enrolled.id, certificate.public_bytes(serialization.Encoding.PEM).decode(), files).to_bytes()
+        return Admission.from_files(
+            enrolled.id, certificate.public_bytes(serialization.Encoding.PEM).decode(), files
+        ).to_bytes()
 
 
 @pytest.fixture
@@ -58,7 +74,9 @@ def office():
 
 @pytest.fixture
 def settings(tmp_path):
-    return NodeSettings(tmp_path / "east", "node-east", "org.east", "云东区", "East", "127.0.0.1:1", "https://127.0.0.1:2")
+    return NodeSettings(
+        tmp_path / "east", "node-east", "org.east", "云东区", "East", "127.0.0.1:1", "https://127.0.0.1:2"
+    )
 
 
 def test_enrolment_and_admission_bring_a_node_into_force(office, settings):
@@ -108,7 +126,9 @@ def test_an_answer_of_another_agency_is_refused(office, settings):
 
 
 def test_a_rotation_is_endorsed_by_the_old_key_and_switches_when_admitted(office, settings):
-    enrolment.install_admission(settings, office.admit(enrolment.init_home(settings, office.agency.root, now=NOW).read_bytes()), now=NOW)
+    enrolment.install_admission(
+        settings, office.admit(enrolment.init_home(settings, office.agency.root, now=NOW).read_bytes()), now=NOW
+    )
     before = load_keys(settings.keys)
     data = enrolment.rotate_keys(settings, now=NOW).read_bytes()
     assert load_keys(settings.keys).statement.public == before.statement.public
@@ -123,7 +143,9 @@ def test_a_rotation_is_endorsed_by_the_old_key_and_switches_when_admitted(office
     assert not (settings.keys / "next").exists()
 
 
-@pytest.mark.parametrize(("name", "mode"), [("statement.pem", 0o640), ("sealing.pem", 0o604), ("commitment.key", 0o660)])
+@pytest.mark.parametrize(
+    ("name", "mode"), [("statement.pem", 0o640), ("sealing.pem", 0o604), ("commitment.key", 0o660)]
+)
 def test_a_key_that_others_may_read_is_refused(tmp_path, name, mode):
     make_keys(tmp_path / "keys")
     (tmp_path / "keys" / name).chmod(mode)
@@ -151,8 +173,15 @@ def test_a_wrong_key_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "name"), [("rows_min = 0", "rows_min"), ('planes = ["pigeon"]', "planes"), ("rows_mim = 3", "rows_mim"),
-                       ('workers = "4"', "workers"), ("quality_required = 1", "quality_required"), ("= 3", "TOML")]
+    ("line", "name"),
+    [
+        ("rows_min = 0", "rows_min"),
+        ('planes = ["pigeon"]', "planes"),
+        ("rows_mim = 3", "rows_mim"),
+        ('workers = "4"', "workers"),
+        ("quality_required = 1", "quality_required"),
+        ("= 3", "TOML"),
+    ],
 )
 def test_a_wrong_setting_is_named(settings, line, name):
     settings.home.mkdir()
@@ -215,15 +244,34 @@ run = CliRunner()
 
 def call(*arguments, code=0):
     done = run.invoke(cli.app, list(arguments))
-    assert done.exit_code == code or (code == 1 and isinstance(done.exception, NodeError)), (done.output, done.exception)
+    assert done.exit_code == code or (code == 1 and isinstance(done.exception, NodeError)), (
+        done.output,
+        done.exception,
+    )
     return done
 
 
 def test_the_commands_make_bind_and_list(office, tmp_path):
     home = str(tmp_path / "east")
     (tmp_path / "1.root.json").write_bytes(office.agency.root)
-    made = call("init", "--home", home, "--id", "node-east", "--organisation", "org.east", "--title-zh", "云东区", "--title-en", "East",
-                "--root", str(tmp_path / "1.root.json"), "--plane", "relay", "--json")
+    made = call(
+        "init",
+        "--home",
+        home,
+        "--id",
+        "node-east",
+        "--organisation",
+        "org.east",
+        "--title-zh",
+        "云东区",
+        "--title-en",
+        "East",
+        "--root",
+        str(tmp_path / "1.root.json"),
+        "--plane",
+        "relay",
+        "--json",
+    )
     assert json.loads(made.output)["id"] == "node-east"
     assert open_enrolment((tmp_path / "east/enrolment.json").read_bytes()).roles == ("node",)
     write_table(tmp_path / "clinic.csv")
@@ -243,7 +291,10 @@ def test_grants_are_decided_by_command(world):
     world.install_grant(approve=False)
     home = str(world.home)
     assert json.loads(call("grants", "show", "g-1", "--home", home, "--json").output)["problems"] == []
-    assert json.loads(call("grants", "approve", "g-1", "--reason", "同意", "--home", home, "--json").output)["state"] == "approved"
+    assert (
+        json.loads(call("grants", "approve", "g-1", "--reason", "同意", "--home", home, "--json").output)["state"]
+        == "approved"
+    )
     call("grants", "reject", "g-1", "--home", home, code=1)
     assert json.loads(call("budget", "--home", home, "--json").output)[0]["uses_max"] == 3
     assert json.loads(call("grants", "revoke", "g-1", "--home", home, "--json").output)["state"] == "revoked"

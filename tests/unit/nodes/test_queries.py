@@ -15,7 +15,8 @@ def offer(world, grant, signers=("registrar-1", "registrar-2")):
 
 
 @pytest.mark.parametrize(
-    "signers", [(), ("registrar-1",), ("registrar-1", "registrar-1"), ("registrar-1", "agency"), ("registrar-1", "operator")]
+    "signers",
+    [(), ("registrar-1",), ("registrar-1", "registrar-1"), ("registrar-1", "agency"), ("registrar-1", "operator")],
 )
 def test_a_grant_without_two_registrars_is_refused(world, signers):
     answer, _ = offer(world, world.grant(), signers)
@@ -28,7 +29,9 @@ def test_a_registrar_whom_the_grant_does_not_name_does_not_count(world):
 
 
 def test_signatures_over_different_grants_do_not_add_up(world):
-    envelopes = world.envelopes(world.grant(), ("registrar-1",)) + world.envelopes(world.grant(uses_max=9), ("registrar-2",))
+    envelopes = world.envelopes(world.grant(), ("registrar-1",)) + world.envelopes(
+        world.grant(uses_max=9), ("registrar-2",)
+    )
     answer, _ = world.ask(world.query("grant.offer", attachments=envelopes), attachments=envelopes)
     assert answer.code.value == "grant.invalid"
 
@@ -50,10 +53,15 @@ def test_an_offered_grant_waits_for_the_officer_and_then_carries_our_signature(w
     assert answer.body["state"] == "pending"
     status, parts = world.ask(world.query("grant.status", {"grant_id": "g-1"}))
     assert (status.body["state"], parts) == ("pending", ())
-    grants.approve(world.books, "g-1", key=world.keys.statement, node=NODE, catalogue={world.entry.id: world.entry}, reason="同意")
+    grants.approve(
+        world.books, "g-1", key=world.keys.statement, node=NODE, catalogue={world.entry.id: world.entry}, reason="同意"
+    )
     status, parts = world.ask(world.query("grant.status", {"grant_sha256": answer.body["grant_sha256"]}))
     assert (status.body["uses_left"], status.body["budget_left"]) == (3, 3)
-    assert read(Envelope.from_bytes(parts[0]).open(world.keys.statement.public, PAYLOAD_TYPE), GRANT)[1]["grant_id"] == "g-1"
+    assert (
+        read(Envelope.from_bytes(parts[0]).open(world.keys.statement.public, PAYLOAD_TYPE), GRANT)[1]["grant_id"]
+        == "g-1"
+    )
 
 
 def test_a_trial_may_approve_by_itself(world):
@@ -70,7 +78,9 @@ def test_a_grant_for_columns_the_node_does_not_have_cannot_be_approved(world):
     party = grant.parties[0].model_copy(update={"resources": (use,)})
     offer(world, grant.model_copy(update={"parties": (party, *grant.parties[1:])}))
     with pytest.raises(GrantError, match="nothing"):
-        grants.approve(world.books, "g-1", key=world.keys.statement, node=NODE, catalogue={world.entry.id: world.entry}, reason="")
+        grants.approve(
+            world.books, "g-1", key=world.keys.statement, node=NODE, catalogue={world.entry.id: world.entry}, reason=""
+        )
 
 
 def test_a_registrar_struck_later_unmakes_the_grant(world):
@@ -105,7 +115,7 @@ def test_describe_tells_columns_and_state_but_no_address_sample_or_count(world):
 
 
 def test_the_resource_statement_is_signed_once_and_bands_the_rows(world):
-    first, parts = world.ask(world.query("resource.statement", {"resource": "res.east.clinic"}))
+    _, parts = world.ask(world.query("resource.statement", {"resource": "res.east.clinic"}))
     _, again = world.ask(world.query("resource.statement", {"resource": "res.east.clinic"}))
     assert parts == again
     subjects, predicate = read(Envelope.from_bytes(parts[0]).open(world.keys.statement.public, PAYLOAD_TYPE), RESOURCE)
@@ -135,18 +145,30 @@ class Joint:
         self.build = {
             "buildDefinition": {
                 "buildType": f"{st.NS}/federated-pipeline/v1",
-                "externalParameters": {"pipeline": "stub", "recipe": "r", "grant": self.grant, "purpose": "p-1", "product_form": "model"},
+                "externalParameters": {
+                    "pipeline": "stub",
+                    "recipe": "r",
+                    "grant": self.grant,
+                    "purpose": "p-1",
+                    "product_form": "model",
+                },
                 "internalParameters": {"parties": [NODE, "node-west"], "sessions": [self.session]},
                 "resolvedDependencies": [{"uri": "run", "digest": {"sha256": self.run_sha256}}],
             },
             "runDetails": {"builder": {"id": "operator"}, "metadata": {}, "byproducts": []},
         }
         self.privacy = {
-            "mechanisms": [], "unit": "session", "consumed": 1, "ledgers": [{"node": NODE, "before": 0, "after": 1}], "learns": [],
+            "mechanisms": [],
+            "unit": "session",
+            "consumed": 1,
+            "ledgers": [{"node": NODE, "before": 0, "after": 1}],
+            "learns": [],
             "disclosure": {"cell_min": 5, "round_base": 5, "suppressed": 0},
         }
         self.release = {
-            "product": {"id": "p", "version": 1, "form": "model"}, "participants": ["operator", NODE, "node-west"], "grant": self.grant,
+            "product": {"id": "p", "version": 1, "form": "model"},
+            "participants": ["operator", NODE, "node-west"],
+            "grant": self.grant,
             "attestations": [{"name": "run", "predicate_type": st.NODE_RUN, "sha256": self.run_sha256}],
         }
 
@@ -157,8 +179,10 @@ class Joint:
         payloads = [st.statement(kind, subjects, predicate) for kind, predicate in wanted]
         attachments = (*payloads, *files.values())
         body = {
-            "grant_sha256": self.grant_sha256, "sessions": [self.session] if sessions is None else sessions,
-            "statements": [kind for kind, _ in wanted], "files": list(files),
+            "grant_sha256": self.grant_sha256,
+            "sessions": [self.session] if sessions is None else sessions,
+            "statements": [kind for kind, _ in wanted],
+            "files": list(files),
         }
         query = self.world.query("statement.countersign", body, attachments=attachments, sender=signer or "operator")
         return self.world.ask(query, attachments=attachments)

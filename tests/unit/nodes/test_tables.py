@@ -9,7 +9,12 @@ from nodes.errors import TableChangedError, TableEmptyError, TableEncodingError,
 from nodes.tables import GrantedTable
 from tests.node_world import entry
 
-COLUMNS = (Column(name="姓名", type="text"), Column(name='a "b"', type="integer"), Column(name="x", type="number"), Column(name="day", type="date"))
+COLUMNS = (
+    Column(name="姓名", type="text"),
+    Column(name='a "b"', type="integer"),
+    Column(name="x", type="number"),
+    Column(name="day", type="date"),
+)
 TEXT = '姓名,"a ""b""",x,day\n张三,1,1.5,2026-01-02\n李四,,abc,\n王五,3, 2.25 ,2026-01-03\n"赵,六",4,-1e3,2025-12-31\n'
 
 
@@ -20,7 +25,9 @@ def made(tmp_path, *, text=TEXT, encoding="utf-8", name="t.csv", storage=None):
 
 
 def view(item, tmp_path, columns=("姓名", 'a "b"', "x", "day"), row_filter=()):
-    return GrantedTable(item, tmp_path, ResourceUse(resource=item.id, version=1, columns=columns, row_filter=row_filter))
+    return GrantedTable(
+        item, tmp_path, ResourceUse(resource=item.id, version=1, columns=columns, row_filter=row_filter)
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
@@ -37,7 +44,10 @@ def test_parquet_is_read_alike(tmp_path):
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.table({"姓名": ["张三", None], 'a "b"': [1, 2], "x": [0.5, None], "day": ["2026-01-01", None]}), tmp_path / "t.parquet")
+    parquet.write_table(
+        pa.table({"姓名": ["张三", None], 'a "b"': [1, 2], "x": [0.5, None], "day": ["2026-01-01", None]}),
+        tmp_path / "t.parquet",
+    )
     item = entry(columns=COLUMNS, storage=Storage(path="t.parquet", format="parquet"))
     frame = view(item, tmp_path).frame()
     assert frame['a "b"'].tolist() == [1, 2]
@@ -53,7 +63,8 @@ def test_only_granted_columns_and_rows_exist(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("operator", "values", "count"), [("eq", ("张三",), 1), ("ne", ("张三",), 3), ("in", ("张三", "王五"), 2), ("eq", ("' OR 1=1 --",), 0)]
+    ("operator", "values", "count"),
+    [("eq", ("张三",), 1), ("ne", ("张三",), 3), ("in", ("张三", "王五"), 2), ("eq", ("' OR 1=1 --",), 0)],
 )
 def test_text_conditions_are_parameters_and_not_code(tmp_path, operator, values, count):
     condition = Condition(column="姓名", operator=operator, values=values)
@@ -109,6 +120,8 @@ def test_the_commitment_depends_on_key_content_and_entry(tmp_path):
     assert first != tables.commitment(item, tmp_path, b"k" * 32)
 
 
-@pytest.mark.parametrize(("rows", "band"), [(0, 0), (9, 0), (10, 10), (99, 99), (100, 100), (109, 100), (1999, 1900), (123456, 120000)])
+@pytest.mark.parametrize(
+    ("rows", "band"), [(0, 0), (9, 0), (10, 10), (99, 99), (100, 100), (109, 100), (1999, 1900), (123456, 120000)]
+)
 def test_row_counts_leave_in_bands(rows, band):
     assert tables.rows_band(rows) == band
