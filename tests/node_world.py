@@ -92,10 +92,15 @@ class Person:
 
     def actor(self) -> Actor:
         return Actor(
-            id=self.id, organisation=self.organisation, title_zh=self.id, title_en=self.id, roles=self.roles,
+            id=self.id,
+            organisation=self.organisation,
+            title_zh=self.id,
+            title_en=self.id,
+            roles=self.roles,
             statement_spki=base64.b64encode(self.key.public.spki).decode(),
             sealing_key=base64.b64encode(self.sealing.public_key().public_bytes_raw()).decode(),
-            not_before=NOW - timedelta(days=30), not_after=NOW + timedelta(days=300),
+            not_before=NOW - timedelta(days=30),
+            not_after=NOW + timedelta(days=300),
         ).model_copy(update=self.changes)
 
 
@@ -103,9 +108,16 @@ class Agency:
     """Writes a TUF repository in memory."""
 
     def __init__(self) -> None:
-        self.signers = {name: CryptoSigner.generate_ecdsa() for name in ("r1", "r2", "r3", "t1", "t2", "snapshot", "timestamp")}
+        self.signers = {
+            name: CryptoSigner.generate_ecdsa() for name in ("r1", "r2", "r3", "t1", "t2", "snapshot", "timestamp")
+        }
         root = Root(version=1, expires=NOW + timedelta(days=700), consistent_snapshot=True)
-        for role, names in (("root", ("r1", "r2", "r3")), ("targets", ("t1", "t2")), ("snapshot", ("snapshot",)), ("timestamp", ("timestamp",))):
+        for role, names in (
+            ("root", ("r1", "r2", "r3")),
+            ("targets", ("t1", "t2")),
+            ("snapshot", ("snapshot",)),
+            ("timestamp", ("timestamp",)),
+        ):
             for name in names:
                 root.add_key(self.signers[name].public_key, role)
         root.roles["root"].threshold = 2
@@ -118,8 +130,16 @@ class Agency:
             metadata.sign(self.signers[name], append=True)
         return metadata.to_bytes()
 
-    def publish(self, actors: Actors, status: Status, *, extra: Mapping[str, bytes] | None = None, timestamp_days: int = 7,
-                version: int | None = None, signers: tuple[str, ...] = ("t1", "t2")) -> dict[str, bytes]:
+    def publish(
+        self,
+        actors: Actors,
+        status: Status,
+        *,
+        extra: Mapping[str, bytes] | None = None,
+        timestamp_days: int = 7,
+        version: int | None = None,
+        signers: tuple[str, ...] = ("t1", "t2"),
+    ) -> dict[str, bytes]:
         self.version = version or self.version + 1
         content = {"actors.json": actors.to_payload(), "status.json": status.to_payload(), **(extra or {})}
         files = {"metadata/1.root.json": self.root}
@@ -145,19 +165,31 @@ ROWS = 40
 def write_table(path: Path, rows: int = ROWS) -> None:
     lines = ["name,id_number,district,age,score"]
     lines.append(f"{CANARY_NAME},{CANARY_ID},云东,36,1.5")
-    lines += [f"姓名测试某某第{i:04d}号,1101011990030{i:05d},{'云东' if i % 2 else '云西'},{20 + i % 50},{i}.25" for i in range(1, rows)]
+    lines += [
+        f"姓名测试某某第{i:04d}号,1101011990030{i:05d},{'云东' if i % 2 else '云西'},{20 + i % 50},{i}.25"
+        for i in range(1, rows)
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def entry(**changes: Any) -> CatalogueEntry:
     base = CatalogueEntry.model_validate(
         {
-            "id": "res.east.clinic", "version": 1, "name_zh": "登记", "name_en": "Register", "owner": "org.east", "class": "health",
-            "grade": "important", "update_frequency_days": 30,
+            "id": "res.east.clinic",
+            "version": 1,
+            "name_zh": "登记",
+            "name_en": "Register",
+            "owner": "org.east",
+            "class": "health",
+            "grade": "important",
+            "update_frequency_days": 30,
             "storage": Storage(path="tables/clinic.csv"),
             "columns": (
-                Column(name="name", type="text", identifier=True), Column(name="id_number", type="text", identifier=True),
-                Column(name="district", type="text"), Column(name="age", type="integer"), Column(name="score", type="number"),
+                Column(name="name", type="text", identifier=True),
+                Column(name="id_number", type="text", identifier=True),
+                Column(name="district", type="text"),
+                Column(name="age", type="integer"),
+                Column(name="score", type="number"),
             ),
         }
     )
@@ -171,16 +203,22 @@ class World:
         self.now = NOW
         self.home = folder / "home"
         self.home.mkdir(parents=True)
-        self.settings = NodeSettings(self.home, NODE, "org.east", "云东区", "East", "127.0.0.1:1", "https://127.0.0.1:2", **settings)
+        self.settings = NodeSettings(
+            self.home, NODE, "org.east", "云东区", "East", "127.0.0.1:1", "https://127.0.0.1:2", **settings
+        )
         make_keys(self.settings.keys)
         self.keys = load_keys(self.settings.keys)
         self.people = {
             person.id: person
             for person in (
-                Person("operator", ("operator",), "org.op"), Person("agency", ("agency",), "org.agency"),
-                Person("registrar-1", ("registrar",), "org.agency"), Person("registrar-2", ("registrar",), "org.agency"),
-                Person("node-west", ("node",), "org.west"), Person("node-north", ("node",), "org.north"),
-                Person("unit-1", ("application_unit",), "org.bank"), Person("stranger", ("operator",), "org.strange"),
+                Person("operator", ("operator",), "org.op"),
+                Person("agency", ("agency",), "org.agency"),
+                Person("registrar-1", ("registrar",), "org.agency"),
+                Person("registrar-2", ("registrar",), "org.agency"),
+                Person("node-west", ("node",), "org.west"),
+                Person("node-north", ("node",), "org.north"),
+                Person("unit-1", ("application_unit",), "org.bank"),
+                Person("stranger", ("operator",), "org.strange"),
                 Person("reviewer-1", ("reviewer",), "org.review"),
                 Person(NODE, ("node",), "org.east", self.keys.statement, self.keys.sealing),
             )
@@ -205,14 +243,27 @@ class World:
         return self.agency.publish(actors, Status(items=self.status), **options)
 
     def strike(self, kind: str, subject: str, state: str = "revoked", **options: Any) -> None:
-        self.status = (*self.status, StatusItem(subject_kind=kind, subject=subject, state=state, since=NOW, reason="test"))
+        self.status = (
+            *self.status,
+            StatusItem(subject_kind=kind, subject=subject, state=state, since=NOW, reason="test"),
+        )
         self.trust.update(self.publish(**options), now=self.now)
 
     def assess(self, **changes: Any) -> None:
         record = ResourceRecord(
-            self.entry.id, self.entry.version, "active", "", self.entry.schema_sha256,
-            commitment(self.entry, self.home, self.keys.commitment), fingerprint(self.entry, self.home), 9500, "A", "aa" * 32, "bb" * 32,
-            NOW, NOW + timedelta(days=30),
+            self.entry.id,
+            self.entry.version,
+            "active",
+            "",
+            self.entry.schema_sha256,
+            commitment(self.entry, self.home, self.keys.commitment),
+            fingerprint(self.entry, self.home),
+            9500,
+            "A",
+            "aa" * 32,
+            "bb" * 32,
+            NOW,
+            NOW + timedelta(days=30),
         )
         self.books.keep_resource(replace(record, **changes), kind="resource.assessed")
 
@@ -225,13 +276,24 @@ class World:
     def grant(self, **changes: Any) -> Grant:
         use = ResourceUse(resource="res.east.clinic", version=1, columns=("age", "score", "district"))
         base = Grant(
-            grant_id="g-1", agreement_id="agr-1", scenario="sc-1", scenario_title="场景", purpose="p-1", product_form="model",
-            operator="operator", registrars=("registrar-1", "registrar-2"),
+            grant_id="g-1",
+            agreement_id="agr-1",
+            scenario="sc-1",
+            scenario_title="场景",
+            purpose="p-1",
+            product_form="model",
+            operator="operator",
+            registrars=("registrar-1", "registrar-2"),
             parties=tuple(Party(node=node, resources=(use,)) for node in (NODE, "node-west", "node-north")),
-            clients=("unit-1",), tasks=("stub.sum",), uses_max=3,
+            clients=("unit-1",),
+            tasks=("stub.sum",),
+            uses_max=3,
             thresholds=Thresholds(rows_min=10, contributors_min=2, cell_min=5, round_base=5, quality_score_min=8000),
-            budget=Budget(unit="session", total=3), request_sha256="cd" * 32, issued_at=NOW - timedelta(days=1),
-            not_before=NOW - timedelta(days=1), not_after=NOW + timedelta(days=10),
+            budget=Budget(unit="session", total=3),
+            request_sha256="cd" * 32,
+            issued_at=NOW - timedelta(days=1),
+            not_before=NOW - timedelta(days=1),
+            not_after=NOW + timedelta(days=10),
         )
         return base.model_copy(update=changes)
 
@@ -246,7 +308,14 @@ class World:
         digest, _, good = grants.check_offer(self.envelopes(grant), node=NODE, trust=self.trust.current(), now=self.now)
         self.books.offer_grant(digest, grant.grant_id, Envelope.from_bytes(good[0]).payload, good, actor="operator")
         if approve:
-            grants.approve(self.books, digest, key=self.keys.statement, node=NODE, catalogue={self.entry.id: self.entry}, reason="ok")
+            grants.approve(
+                self.books,
+                digest,
+                key=self.keys.statement,
+                node=NODE,
+                catalogue={self.entry.id: self.entry},
+                reason="ok",
+            )
         return digest
 
     # Messages
@@ -254,32 +323,73 @@ class World:
     def order(self, digest: str, /, **changes: Any) -> Order:
         self._number += 1
         base = Order(
-            order_id=f"o-{self._number}", session_id=f"s-{self._number}", grant_id="g-1", grant_sha256=digest, task="stub.sum",
-            scenario="sc-1", purpose="p-1", operator="operator", node=NODE, parties=(NODE, "node-west", "node-north"),
-            resources=(ResourceUse(resource="res.east.clinic", version=1, columns=("age", "score")),), parameters={"base": 1},
-            issued_at=self.now, expires_at=self.now + timedelta(minutes=10),
+            order_id=f"o-{self._number}",
+            session_id=f"s-{self._number}",
+            grant_id="g-1",
+            grant_sha256=digest,
+            task="stub.sum",
+            scenario="sc-1",
+            purpose="p-1",
+            operator="operator",
+            node=NODE,
+            parties=(NODE, "node-west", "node-north"),
+            resources=(ResourceUse(resource="res.east.clinic", version=1, columns=("age", "score")),),
+            parameters={"base": 1},
+            issued_at=self.now,
+            expires_at=self.now + timedelta(minutes=10),
         )
         return base.model_copy(update=changes)
 
-    def step(self, order: Order, kind: str, sequence: int, *, sender: str = "operator", attachments: tuple[bytes, ...] = (), **changes: Any) -> Step:
+    def step(
+        self,
+        order: Order,
+        kind: str,
+        sequence: int,
+        *,
+        sender: str = "operator",
+        attachments: tuple[bytes, ...] = (),
+        **changes: Any,
+    ) -> Step:
         base = Step(
-            session_id=order.session_id, order_sha256=sha256_hex(order.to_payload()), sequence=sequence, kind=kind, sender=sender,
-            recipient=NODE, body={}, attachments_sha256=wire.digests(attachments), issued_at=self.now,
+            session_id=order.session_id,
+            order_sha256=sha256_hex(order.to_payload()),
+            sequence=sequence,
+            kind=kind,
+            sender=sender,
+            recipient=NODE,
+            body={},
+            attachments_sha256=wire.digests(attachments),
+            issued_at=self.now,
         )
         return base.model_copy(update=changes)
 
-    def query(self, kind: str, body: Mapping[str, Any] | None = None, *, sender: str = "operator", attachments: Sequence[bytes] = ()) -> Query:
+    def query(
+        self,
+        kind: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        sender: str = "operator",
+        attachments: Sequence[bytes] = (),
+    ) -> Query:
         self._number += 1
         return Query(
-            query_id=f"q-{self._number}", kind=kind, sender=sender, recipient=NODE, body=dict(body or {}),
-            attachments_sha256=wire.digests(attachments), issued_at=self.now, expires_at=self.now + timedelta(minutes=5),
+            query_id=f"q-{self._number}",
+            kind=kind,
+            sender=sender,
+            recipient=NODE,
+            body=dict(body or {}),
+            attachments_sha256=wire.digests(attachments),
+            issued_at=self.now,
+            expires_at=self.now + timedelta(minutes=5),
         )
 
     def parcel(self, message: Message, *, signer: str | None = None, attachments: Sequence[bytes] = ()) -> bytes:
         name = signer or getattr(message, "operator", None) or message.sender
         return messages.encode(message, self.people[name].key, tuple(attachments))
 
-    def ask(self, message: Message, *, signer: str | None = None, attachments: Sequence[bytes] = ()) -> tuple[Result | Refusal, tuple[bytes, ...]]:
+    def ask(
+        self, message: Message, *, signer: str | None = None, attachments: Sequence[bytes] = ()
+    ) -> tuple[Result | Refusal, tuple[bytes, ...]]:
         return self.read(self.agent.handle(self.parcel(message, signer=signer, attachments=attachments)))
 
     def read(self, parcel: bytes) -> tuple[Result | Refusal, tuple[bytes, ...]]:
