@@ -10,7 +10,9 @@ tables on disk, policy or ledger, so that a protocol's two halves can be tested 
 """
 
 import base64
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -186,6 +188,11 @@ class HarnessNode:
         self.sessions[order.session_id] = session
         self.orders[order.session_id] = order_sha256
         return outcome
+
+    def _state_dir(self) -> str:
+        folder = tempfile.mkdtemp(prefix="harness-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def _charge(self, units: int) -> None:
         if units > self.budget_left:

@@ -1,4 +1,8 @@
-"""A granted session as the operator drives it: open it at every node, move it step by step, close it."""
+"""A granted session as the operator drives it: open it at every node, move it step by step, close it.
+
+Privacy: carries orders and steps out and signed answers back; what an answer may hold is the
+node's decision, step by step. Nothing is kept but the answers' signed envelopes.
+"""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
