@@ -26,10 +26,7 @@ def radar(labels: Sequence[str], now: Sequence[int | None], before: Sequence[int
         return " ".join("{:.1f},{:.1f}".format(*at(index, score)) for index, score in scores)
 
     ring = list(range(count))
-    out = [
-        f'<svg class="radar" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
-        f"<title>{escape(title)}</title>"
-    ]
+    out = [f"{_open('radar', width, height)}<title>{escape(title)}</title>"]
     for level in (100, *(low + (100 - low) * step / 4 for step in (3, 2, 1))):
         fill = PANEL if level == 100 else "none"
         shape = points([(index, level) for index in ring])
@@ -63,7 +60,8 @@ def radar(labels: Sequence[str], now: Sequence[int | None], before: Sequence[int
         value = now[index]
         text = "—" if value is None else hundredths(value)
         out.append(
-            f'<text x="{x:.1f}" y="{y - 1:.1f}" text-anchor="{anchor}" font-size="12" fill="{INK}">{escape(label)}</text>'
+            f'<text x="{x:.1f}" y="{y - 1:.1f}" text-anchor="{anchor}" font-size="12" fill="{INK}">'
+            f"{escape(label)}</text>"
             f'<text x="{x:.1f}" y="{y + 13:.1f}" text-anchor="{anchor}" font-size="11" font-weight="600" '
             f'fill="{MUTED if value is None else BLUE}">{text}</text>'
         )
@@ -85,10 +83,10 @@ def trend(scores: Sequence[int], target: int, title: str) -> str:
 
     line = " ".join(f"{x(index):.1f},{y(score):.1f}" for index, score in enumerate(scores))
     out = [
-        f'<svg class="trend" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
-        f"<title>{escape(title)}</title>"
-        f'<line x1="6" x2="{width - 58}" y1="{y(target):.1f}" y2="{y(target):.1f}" stroke="{AMBER}" stroke-dasharray="4 3"/>'
-        f'<text x="{width - 54}" y="{y(target) + 3.5:.1f}" font-size="10" fill="{AMBER}">≥ {hundredths(target)}</text>'
+        f"{_open('trend', width, height)}<title>{escape(title)}</title>",
+        f'<line x1="6" x2="{width - 58}" y1="{y(target):.1f}" y2="{y(target):.1f}" ',
+        f'stroke="{AMBER}" stroke-dasharray="4 3"/>',
+        f'<text x="{width - 54}" y="{y(target) + 3.5:.1f}" font-size="10" fill="{AMBER}">≥ {hundredths(target)}</text>',
     ]
     if len(scores) > 1:
         out.append(f'<polyline points="{line}" fill="none" stroke="{BLUE}" stroke-width="2" stroke-linejoin="round"/>')
@@ -106,11 +104,15 @@ def bar(score: int, threshold: int, title: str) -> str:
     """Draw one score in hundredths with a tick at its threshold."""
     colour = GREEN if score >= threshold else RED
     return (
-        f'<svg class="bar" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 12" role="img"><title>{escape(title)}</title>'
+        f"{_open('bar', 120, 12)}<title>{escape(title)}</title>"
         f'<rect y="2" width="120" height="8" rx="4" fill="#e9edf2"/>'
         f'<rect y="2" width="{max(4, score * 120 // 10_000)}" height="8" rx="4" fill="{colour}"/>'
         f'<rect x="{threshold * 120 // 10_000}" width="1.4" height="12" fill="{INK}"/></svg>'
     )
+
+
+def _open(kind: str, width: int, height: int) -> str:
+    return f'<svg class="{kind}" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
 
 
 def hundredths(value: int) -> str:

@@ -63,9 +63,7 @@ _TEXT: dict[str, tuple[str, str]] = {
         "实线为本次，虚线为上次；虚线轴表示未评估。",
         "Solid: this delivery, dashed: the one before; a dashed axis was not assessed.",
     ),
-    "none": ("无", "none"),
     "not_assessed": ("未评估", "not assessed"),
-    "key": ("关键", "critical"),
     "digest": ("报告摘要 SHA-256", "Report digest SHA-256"),
     "all_failed_none": ("没有不通过的规则。", "No rule failed."),
 }
@@ -163,7 +161,8 @@ class _Page:
             ("engine", " · ".join(f"{escape(key)} {escape(value)}" for key, value in sorted(report["engine"].items()))),
         )
         cells = "".join(f"<div><dt>{self._t(key)}</dt><dd>{value}</dd></div>" for key, value in facts)
-        return f'<header><h1><small>{self._t("heading")}</small>{escape(title)}</h1><dl class="facts">{cells}</dl></header>'
+        heading = f"<h1><small>{self._t('heading')}</small>{escape(title)}</h1>"
+        return f'<header>{heading}<dl class="facts">{cells}</dl></header>'
 
     def _top(self) -> str:
         report = self._report
@@ -268,6 +267,7 @@ class _Page:
     def _rule_row(self, rule: Mapping[str, Any]) -> str:
         counted = rule["unit"] == "rows"
         failing = f"&lt;{rule['failing_below']}" if rule["failing_below"] else _count(rule["failing"])
+        failing = failing if counted else "—"
         rate = _percent(rule["rate_micro"]) if counted else "—"
         allowed = _percent(rule["allowed_micro"]) if counted else "—"
         if "lag_days" in rule:
@@ -278,7 +278,7 @@ class _Page:
             f'<tr><td class="w"><code>{escape(rule["id"])}</code></td>'
             f"<td><code>{escape(' × '.join(rule['columns']))}</code></td><td>{escape(self._rule_title(rule))}</td>"
             f'<td class="w"><span class="chip small {severity}">{self._pick(_SEVERITY, rule["severity"])}</span></td>'
-            f'<td class="n">{_count(rule["checked"]) if counted else "—"}</td><td class="n">{failing if counted or "lag_days" in rule else "—"}</td>'
+            f'<td class="n">{_count(rule["checked"]) if counted else "—"}</td><td class="n">{failing}</td>'
             f'<td class="n">{rate}</td><td class="n">{allowed}</td>'
             f'<td class="w"><span class="chip small {tone}">{self._pick(_STATUS, rule["status"])}</span></td>'
             f'<td class="n">{_rate_change(rule)}</td></tr>'
@@ -292,7 +292,8 @@ class _Page:
         if not rules:
             return ""
         rows = "".join(
-            f'<tr><td class="w"><code>{escape(rule["id"])}</code></td><td><code>{escape(" × ".join(rule["columns"]))}</code></td>'
+            f'<tr><td class="w"><code>{escape(rule["id"])}</code></td>'
+            f"<td><code>{escape(' × '.join(rule['columns']))}</code></td>"
             f"<td>{escape(self._rule_title(rule))}</td><td>{self._pick(_SEVERITY, rule['severity'])}</td>"
             f"<td>{self._pick(_REASON, rule['reason'])}</td></tr>"
             for rule in rules
@@ -333,7 +334,8 @@ class _Page:
             + "</tr>"
             for column, row in cells.items()
         )
-        return f'<h2>{self._t("matrix")}</h2><table class="heat"><tr><th>{self._t("columns")}</th>{head}</tr>{rows}</table>'
+        first = f"<tr><th>{self._t('columns')}</th>{head}</tr>"
+        return f'<h2>{self._t("matrix")}</h2><table class="heat">{first}{rows}</table>'
 
     def _indicators(self) -> str:
         rows = []
@@ -364,18 +366,20 @@ class _Page:
             f"{self._pick(_GRADE, item['grade'])} ≥ {hundredths(item['from_x100'])}"
             for item in report["profile"]["grades"]
         )
+        least = hundredths(report["profile"]["score_min_x100"])
         if self._zh:
             method = (
-                f"本报告只含汇总数：1 至 {cell - 1} 的计数显示为「&lt;{cell}」并按 {cell} 计分，其余计数取整到 {base}；不含任何原始取值、取值范围与样例。"
-                f"规则得分 = 1 − 问题数/检查数；维度得分按级别加权（{severities}）；等级：{grades}；"
-                f"综合得分低于 {hundredths(report['profile']['score_min_x100'])}、任一维度低于门限或关键规则不通过即暂停使用；未评估不等于满分。"
+                f"本报告只含汇总数：1 至 {cell - 1} 的计数显示为「&lt;{cell}」并按 {cell} 计分，其余计数取整到 {base}；"
+                "不含任何原始取值、取值范围与样例。规则得分 = 1 − 问题数/检查数；"
+                f"维度得分按级别加权（{severities}）；等级：{grades}；"
+                f"综合得分低于 {least}、任一维度低于门限或关键规则不通过即暂停使用；未评估不等于满分。"
             )
         else:
             method = (
-                f"Aggregates only: a count from 1 to {cell - 1} is shown as &lt;{cell} and scored as {cell}, others are rounded to {base}; "
-                "no value, bound or sample of the table is in this report. "
-                f"Rule score = 1 − failing/checked; dimensions are weighted by severity ({severities}); grades: {grades}; "
-                f"a total below {hundredths(report['profile']['score_min_x100'])}, a dimension below its threshold or a failed critical rule "
+                f"Aggregates only: a count from 1 to {cell - 1} is shown as &lt;{cell} and scored as {cell}, "
+                f"others are rounded to {base}; no value, bound or sample of the table is in this report. "
+                f"Rule score = 1 − failing/checked; dimensions are weighted by severity ({severities}); "
+                f"grades: {grades}; a total below {least}, a dimension below its threshold or a failed critical rule "
                 "holds the resource; not assessed is not a full score."
             )
         digest = f"<br>{self._t('digest')} <code>{escape(self._sha256)}</code>" if self._sha256 else ""
