@@ -2,8 +2,6 @@
 
 import shutil
 
-import pytest
-
 from factory.log.files import TEMPORARY_SUFFIX, DurableFiles
 from factory.log.home import LogHome
 from factory.log.log import Log
@@ -58,9 +56,8 @@ def rebuild(steps, lost, source, target):
             place.unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("already", [5, 254])
-def test_after_a_power_failure_the_log_is_the_tree_before_or_after(tmp_path, already):
-    count = 4
+def test_after_a_power_failure_the_log_is_the_tree_before_or_after(tmp_path):
+    already, count = 254, 4  # the first batch fills a tile
     template = make_home(tmp_path / "template")
     fill(template, already)
     shutil.copytree(template.folder, tmp_path / "run")
@@ -74,7 +71,7 @@ def test_after_a_power_failure_the_log_is_the_tree_before_or_after(tmp_path, alr
         steps = recorder.steps[:end]
         acknowledged = max([size for at, size in acknowledged_at if at <= end], default=already)
         risk = names_at_risk(steps)
-        for lost in {frozenset(), frozenset(risk), frozenset(risk[:1]), frozenset(risk[-1:])}:
+        for lost in {frozenset(), frozenset(risk), frozenset(risk[-1:])}:
             folder = tmp_path / "crashed"
             shutil.copytree(template.folder, folder)
             rebuild(steps, lost, tmp_path / "run", folder)

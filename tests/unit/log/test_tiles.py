@@ -99,7 +99,7 @@ def test_the_empty_tree_has_the_hash_of_nothing(tmp_path):
     assert TileReader(tmp_path, 0).root_hash(0) == EMPTY_ROOT
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), size=st.integers(1, 700), batch=st.integers(1, 256))
 def test_roots_and_proofs_agree_with_a_naive_tree(tmp_path_factory, data, size, batch):
     root = tmp_path_factory.mktemp("tree")
