@@ -1,0 +1,1 @@
+"""Local trials: a recipe on local files, one real node process per party, with throw-away trust."""
