@@ -35,7 +35,8 @@ from typing import Any, ClassVar, cast
 
 from pydantic import ValidationError
 
-from factory.agency.service import ServiceRefusedError
+from factory.agency.office import Office
+from factory.agency.service import Mounted, ServiceRefusedError
 from factory.agency.tables import protected_tables
 from factory.errors import FactoryError
 from nodes.contract import canonical
@@ -59,7 +60,7 @@ from nodes.contract.tasks.sums import (
     from_limbs,
     layout,
 )
-from nodes.contract.trust import Actors, Status
+from nodes.contract.trust import Actors, Role, Status
 
 PUBLIC_KEY = "he.public_key"
 DECRYPT = "he.decrypt"
@@ -187,9 +188,9 @@ class DecryptionService:
             DecryptionKeyError: there is no key.
         """
         try:
-            request = _read(query, attachments)
-            grant = self._checked_grant(request, query.sender)
-            terms = self._checked_attestations(request, grant)
+            request, actors = _read(query, attachments), self.actors()
+            grant = self._checked_grant(request, query.sender, actors)
+            terms = self._checked_attestations(request, grant, actors)
         except ContractError as error:
             raise DecryptionRefusedError(
                 RefusalCode.MALFORMED, f"the request to decrypt does not hold: {error}"
@@ -217,14 +218,16 @@ class DecryptionService:
             )
         return body, (tables,)
 
-    def _checked_grant(self, request: _Request, sender: str) -> Grant:
+    def _checked_grant(self, request: _Request, sender: str, actors: Actors) -> Grant:
         """Verify every signature on the grant, and that it is in force for this operator and these contributors."""
-        actors, moment = self.actors(), self.now()
+        moment = self.now()
         payloads = {envelope.payload for envelope in request.grants}
         if len(payloads) != 1:
             raise DecryptionRefusedError(RefusalCode.GRANT_INVALID, "expected envelopes over one grant")
         grant = parse_grant(payloads.pop())
-        registrars = {name for name in grant.registrars if self._has_signed(request.grants, name, "registrar", grant)}
+        registrars = {
+            name for name in grant.registrars if self._has_signed(request, (name, "registrar"), grant, actors)
+        }
         if len(registrars) < REGISTRARS_MIN:
             raise DecryptionRefusedError(
                 RefusalCode.GRANT_INVALID, f"expected signatures of {REGISTRARS_MIN} registrars, got {len(registrars)}"
@@ -234,7 +237,7 @@ class DecryptionService:
                 raise DecryptionRefusedError(
                     RefusalCode.GRANT_PARTIES, f"expected contributors of the grant, not {node}"
                 )
-            if not self._has_signed(request.grants, node, "node", grant):
+            if not self._has_signed(request, (node, "node"), grant, actors):
                 raise DecryptionRefusedError(RefusalCode.GRANT_NOT_APPROVED, f"expected the signature of {node}")
         self._check_window(grant, sender)
         self._check_status(grant, request.contributors)
@@ -262,15 +265,15 @@ class DecryptionService:
         if TASK not in grant.tasks:
             raise DecryptionRefusedError(RefusalCode.GRANT_TASK, f"expected a grant for {TASK}")
 
-    def _has_signed(self, envelopes: Sequence[Envelope], actor_id: str, role: str, grant: Grant) -> bool:
+    def _has_signed(self, request: _Request, actor: tuple[str, Role], grant: Grant, actors: Actors) -> bool:
         """Whether one envelope verifies with a key that this actor held when the grant was issued, or holds now."""
         moments = (grant.issued_at, self.now())
         keys = {
-            actor.verify_key.keyid: actor.verify_key
-            for actor in self.actors().actors
-            if actor.id == actor_id and role in actor.roles and any(actor.is_valid_at(m) for m in moments)
+            entry.verify_key.keyid: entry.verify_key
+            for entry in actors.actors
+            if entry.id == actor[0] and actor[1] in entry.roles and any(entry.is_valid_at(m) for m in moments)
         }
-        for envelope in envelopes:
+        for envelope in request.grants:
             if envelope.keyid in keys:
                 try:
                     envelope.open(keys[envelope.keyid], PAYLOAD_TYPE)
@@ -300,9 +303,9 @@ class DecryptionService:
                     RefusalCode.GRANT_COLUMN, f"expected the tables' columns within one granted resource of {node}"
                 )
 
-    def _checked_attestations(self, request: _Request, grant: Grant) -> str:
+    def _checked_attestations(self, request: _Request, grant: Grant, actors: Actors) -> str:
         """Check every contributor's word, and return the digest of what this grant opens once and for all."""
-        actors, moment = self.actors(), self.now()
+        moment = self.now()
         expected = {
             "contributors": request.contributors,
             "grant_id": grant.grant_id,
@@ -431,6 +434,20 @@ class DecryptionService:
                 books.execute("COMMIT")
         finally:
             books.close()  # rolls back what is not committed
+
+
+def key_service(office: Office) -> dict[str, Mounted]:
+    """Return the key service's kinds for the agency's service, making the key if the home has none."""
+    create_key(office.home)
+    service = DecryptionService(
+        home=office.home,
+        agency=office.identity.id,
+        key=office.identity.key,
+        actors=lambda: office.trust().actors,
+        status=lambda: office.trust().status,
+        now=office.now,
+    )
+    return {PUBLIC_KEY: Mounted(service.handle_public_key), DECRYPT: Mounted(service.handle_decrypt)}
 
 
 def _read(query: Query, attachments: Sequence[bytes]) -> _Request:

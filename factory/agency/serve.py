@@ -52,7 +52,21 @@ def main() -> None:
 
 
 def _key_service(office: Office) -> dict[str, Mounted]:
-    return {}
+    from factory.agency.decrypting import DECRYPT, PUBLIC_KEY, DecryptionService, create_key
+
+    create_key(office.home)
+    keys = DecryptionService(
+        home=office.home,
+        agency=office.identity.id,
+        key=office.identity.key,
+        actors=lambda: office.trust().actors,
+        status=lambda: office.trust().status,
+        now=office.now,
+    )
+    return {
+        PUBLIC_KEY: Mounted(keys.handle_public_key, frozenset()),
+        DECRYPT: Mounted(keys.handle_decrypt),
+    }
 
 
 if __name__ == "__main__":
