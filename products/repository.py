@@ -35,6 +35,8 @@ TARGETS = (ACTORS, STATUS, RELEASE_POLICY, TLOG_POLICY)
 
 ROOT_NAME = re.compile(r"metadata/([1-9][0-9]{0,3})\.root\.json")
 TIMESTAMP = "metadata/timestamp.json"
+# Reading hex leniently would give one signature several spellings: capitals, and spaces between digits.
+_HEX = re.compile(r"[0-9a-f]+")
 _S = TypeVar("_S", Root, Timestamp, Snapshot, Targets)
 
 
@@ -181,7 +183,7 @@ def _parse(data: bytes, kind: type[_S]) -> Metadata[_S]:
         raise MalformedError(f"expected TUF metadata of type {kind.type}, got {type(error).__name__}") from error
     if not isinstance(metadata.signed, kind):
         raise MalformedError(f"expected TUF metadata of type {kind.type}")
-    if data not in spellings or any(s.signature != s.signature.lower() for s in metadata.signatures.values()):
+    if data not in spellings or not all(_HEX.fullmatch(s.signature) for s in metadata.signatures.values()):
         raise MalformedError(f"expected {kind.type} metadata in the spelling of python-tuf")
     return metadata
 

@@ -87,7 +87,7 @@ def upper_signature(path: str) -> Mutant:
     def act(package: Path) -> None:
         value = json.loads((package / path).read_bytes())
         value["signatures"][0]["sig"] = value["signatures"][0]["sig"].upper()
-        (package / path).write_text(json.dumps(value, indent=1, sort_keys=True))
+        (package / path).write_text(json.dumps(value, separators=(",", ":"), sort_keys=True))
 
     return act
 
@@ -184,6 +184,10 @@ MUTANTS: dict[str, tuple[Mutant, str]] = {
         "trust.metadata",
     ),
     "a signature of the root in capitals": (upper_signature("trust/metadata/timestamp.json"), "trust.metadata"),
+    "a space inside a signature of the timestamp": (
+        replace("trust/metadata/timestamp.json", b'"sig":"', b'"sig":" '),
+        "trust.metadata",
+    ),
     "an altered timestamp": (replace("trust/metadata/timestamp.json", b"2026-11-25", b"2027-11-25"), "trust.metadata"),
     "whitespace in the timestamp": (append("trust/metadata/timestamp.json", b"\n"), "trust.metadata"),
     "no snapshot": (remove("trust/metadata/1.snapshot.json"), "trust.metadata"),
