@@ -111,6 +111,9 @@ class HarnessNode:
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
+
     @property
     def node(self) -> str:
         return self.party.actor.id
@@ -188,11 +191,6 @@ class HarnessNode:
         self.sessions[order.session_id] = session
         self.orders[order.session_id] = order_sha256
         return outcome
-
-    def _state_dir(self) -> str:
-        folder = tempfile.mkdtemp(prefix="harness-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
 
     def _charge(self, units: int) -> None:
         if units > self.budget_left:
