@@ -34,7 +34,7 @@ from nodes.privacy.register import Register, load_or_build
 from nodes.tasks.spec import Outcome, TaskContext, TaskRefusedError, TaskSession
 
 REGISTERS = "registers"
-"""Folder beside the sessions' state folders, in which tag tables outlive a session."""
+"""Folder of the node's home in which tag tables outlive sessions and restarts; sessions' folders do not."""
 
 
 class MatchSession:
@@ -134,7 +134,7 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
         )
     fields = canonical.dumps({"fields": [field.model_dump(mode="json") for field in parameters.fields]})
     name = hashlib.sha256(table.resource.encode() + b"\x00" + fields).hexdigest()[:32]
-    register = load_or_build(found, Path(context.state_dir).parent / REGISTERS / name)
+    register = load_or_build(found, Path(context.state_dir).parents[1] / REGISTERS / name)
     body = {
         "public_key": register.key.public.hex(),
         "bits": register.bits,
