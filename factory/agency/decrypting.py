@@ -316,11 +316,13 @@ class DecryptionService:
             "sum_sha256": tuple(sha256_hex(part) for part in request.sums),
         }
         resources: dict[str, JsonValue] = {}
+        status = self.status()
         for node, envelope in zip(request.contributors, request.attestations, strict=True):
             try:
-                payload = envelope.open(
-                    actors.find(node, role="node", moment=moment).verify_key, SumAttestation.payload_type
-                )
+                key = actors.find(node, role="node", moment=moment).verify_key
+                if status.state_of("key", key.keyid) is not None:
+                    raise DecryptionRefusedError(RefusalCode.ACTOR_REVOKED, f"expected a key of {node} in force")
+                payload = envelope.open(key, SumAttestation.payload_type)
             except ContractError as error:
                 raise DecryptionRefusedError(RefusalCode.SIGNATURE, f"attestation of {node}: {error}") from None
             stated = parse(SumAttestation, payload)

@@ -328,6 +328,7 @@ def test_a_grant_that_is_over_not_yet_begun_suspended_or_for_another_task_is_ref
         ("grant", "g-harness", "grant.revoked"),
         ("resource", "res.fines", "grant.revoked"),
         ("actor", "node-west", "actor_revoked"),
+        ("key", world.trial.parties["node-west"].key.public.keyid, "actor_revoked"),
     ):
         world.items = (
             StatusItem(subject_kind=kind, subject=subject, state="suspended", since=now, reason="inspection"),
