@@ -15,7 +15,7 @@ def radar(labels: Sequence[str], now: Sequence[int | None], before: Sequence[int
     assessed is dashed and marked with a dash, never drawn as 0 or 100.
     """
     low = 60 if all(value is None or value >= 6_000 for value in (*now, *before)) else 0
-    width, height, radius = 340, 292, 100.0
+    width, height, radius = 400, 292, 100.0
     cx, cy, count = width / 2, height / 2 + 2, len(labels)
 
     def at(index: int, score: float) -> tuple[float, float]:

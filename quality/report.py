@@ -32,6 +32,7 @@ _TEXT: dict[str, tuple[str, str]] = {
     "score": ("综合得分", "Score"),
     "pass": ("准予进入加工", "Admitted to runs"),
     "held": ("暂停使用，待整改", "Held until rectified"),
+    "capped": ("关键规则不通过，等级封顶", "capped by a failed critical rule"),
     "why": ("暂停原因", "Why it is held"),
     "findings": ("数据源发现", "Findings about the source"),
     "trend": ("历次得分", "Trend"),
@@ -182,9 +183,14 @@ class _Page:
             f'<div class="top"><div>{picture}<p class="note">{self._t("radar_note")}</p></div><div>'
             f'<div class="total"><div><span class="muted">{self._t("score")}</span><br><b>{total}</b></div>'
             f'<div><span class="grade">{self._pick(_GRADE, score["grade"])}</span><br>'
-            f'<span class="chip {chip}">{self._t(score["verdict"])}</span></div>{drawn}</div>'
+            f'<span class="chip {chip}">{self._t(score["verdict"])}</span>{self._cap()}</div>{drawn}</div>'
             f"{self._dimension_table(dimensions)}</div></div>"
         )
+
+    def _cap(self) -> str:
+        """Say why the grade is worse than the score."""
+        critical = any(hold["code"] == "rule.critical" for hold in self._report["score"]["holds"])
+        return f'<br><span class="note">{self._t("capped")}</span>' if critical else ""
 
     def _dimension_table(self, dimensions: Sequence[Mapping[str, Any]]) -> str:
         rows = []

@@ -302,7 +302,8 @@ class _Run:
     def _early(self, rule: Rule) -> RuleResult | None:
         if rule.type == DELIVERY:
             lag = (self._today - self._opened.delivered_at.astimezone(CHINA).date()).days
-            late = lag > int(rule.kwargs["days"])
+            # A delivery from the future, beyond what clocks may differ, would never grow old.
+            late = lag > int(rule.kwargs["days"]) or lag < -1
             return RuleResult(
                 rule, "fail" if late else "pass", rows=1, failing=int(late), aggregate=True, lag_days=max(0, lag)
             )

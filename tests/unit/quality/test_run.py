@@ -146,11 +146,11 @@ def test_a_date_in_the_future_does_not_hide_that_a_table_is_stale(tmp_path):
     assert next(item for item in assessment.rules if item.rule.id == "R-T").lag_days == 425
 
 
-def test_a_late_delivery_fails_its_promise(tmp_path):
+def test_a_late_delivery_or_one_from_the_future_fails_its_promise(tmp_path):
     rule = Rule("R-D", "expect_table_delivery_to_be_within_days", {"days": 30}, "0502", "critical", "交付", "Delivered")
     suite = Suite("res.test", "1.0.0", SUITE.columns, (rule,))
     source = written(tmp_path, rows_of(20))
-    for days, status in ((30, "pass"), (31, "fail")):
+    for days, status in ((30, "pass"), (31, "fail"), (-1, "pass"), (-2, "fail")):
         moment = (NOW - timedelta(days=days)).timestamp()
         os.utime(source.path, (moment, moment))
         assert statuses(assess(source, suite, now=NOW))["R-D"] == status
