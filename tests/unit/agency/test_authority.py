@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from offices import NOW
 
 from factory.agency.authority import check_certificate, create_authority, load_authority
 from factory.agency.errors import CertificateError
 from factory.identity import UnsafeKeyFileError, certificate_request
+from tests.offices import NOW
 
 
 def test_a_request_that_is_not_one_is_refused(tmp_path):

@@ -3,10 +3,7 @@
 import base64
 from datetime import timedelta
 
-import offices
 import pytest
-import request_texts as texts
-from offices import NOW
 
 from factory.agency.client import AgencyClient
 from factory.agency.errors import NothingPendingError, RequestRefusedError, SignatureMissingError
@@ -23,6 +20,9 @@ from nodes.contract.messages import Query, Refusal, encode, parse
 from nodes.contract.signing import sha256_hex
 from nodes.contract.statement import open_grant
 from nodes.contract.trust import StatusItem
+from tests import offices
+from tests import request_texts as texts
+from tests.offices import NOW
 
 FINDINGS = {"reasonable": "yes: …", "compliant": "yes: …", "secure": "yes: …"}
 

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from offices import NOW, person
 
 from factory.agency import trust_repository
 from factory.agency.errors import (
@@ -37,6 +36,7 @@ from factory.trust import (
 )
 from nodes.contract.errors import BadSignatureError, MalformedError, UnknownActorError
 from nodes.contract.trust import StatusItem
+from tests.offices import NOW, person
 
 
 def test_one_registrar_alone_publishes_nothing(world):
