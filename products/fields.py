@@ -1,6 +1,6 @@
 """Types of the fields of statements and trust data, as pydantic understands them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
@@ -30,6 +30,26 @@ def time_text(moment: datetime) -> str:
 
 Time = Annotated[datetime, BeforeValidator(parse_time), PlainSerializer(time_text, return_type=str)]
 """An aware time to the second; in JSON ``2026-01-31T08:00:00Z``."""
+
+
+def parse_end(value: object) -> datetime | None:
+    """Return the end of a term: a time, a day (its end in China), or None for an empty text.
+
+    Raises:
+        ValueError: another spelling.
+    """
+    if value in (None, ""):
+        return None
+    if isinstance(value, str) and len(value) == 10:
+        day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=_CHINA)
+        return (day + timedelta(days=1)).astimezone(UTC)
+    return parse_time(value)
+
+
+_CHINA = timezone(timedelta(hours=8))
+
+End = Annotated[datetime | None, BeforeValidator(parse_end)]
+"""End of a term that departments write as a day or a time, or leave empty."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._:-]{0,95}$")]
 """Identifier: lower-case letters, digits, dot, underscore, colon, hyphen; at most 96."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from products import canonical
 from products.errors import MalformedError, TooLargeError
-from products.fields import Count, Hex32, Name, Open, Text, Time
+from products.fields import Count, End, Hex32, Name, Open, Text, Time
 from products.forms import BUILD, GRANT, NODE_RUN, PRIVACY, RELEASE, RESOURCE, REVIEW, Form
 from products.limits import LIMITS
 
@@ -52,11 +52,11 @@ class ResourceEntry(Open):
 
 
 class ResourceRegistration(Open):
-    """Where the resource is registered."""
+    """Where the resource is registered; empty texts if it is not, which no release accepts."""
 
-    platform: Text
-    code: Text
-    valid_until: Time
+    platform: str
+    code: str
+    valid_until: End
 
 
 class Quality(Open):

@@ -465,7 +465,7 @@ def _run(node: str, quality: dict[str, bytes], grant_sha256: str) -> Stmt:
                 "version": 1,
                 "columns": _columns(),
                 "row_filter": [{"column": "age", "operator": "ge", "values": [18]}],
-                "commitment": {"alg": "hmac-sha256", "value": sha256(node.encode())},
+                "commitment": sha256(node.encode()),
                 "quality": {"report_sha256": sha256(quality[resource]), "score_x100": 9650},
             }
         ],

@@ -74,11 +74,16 @@ def _use_problems(run: NodeRun, item: UsedResource, use: GrantedUse) -> Iterator
 def _stated_problems(run: NodeRun, item: UsedResource, stated: Resource) -> Iterator[str]:
     if stated.resource.holder != run.node:
         yield f"{run.node} used {item.id}, which {stated.resource.holder} holds"
-    if item.commitment != stated.resource.commitment:
+    if _commitment(item.commitment) != _commitment(stated.resource.commitment):
         yield f"{run.node} used {item.id}@{item.version} with another commitment than its resource statement"
     unknown = sorted(set(item.columns) - {column.name for column in stated.resource.columns})
     if unknown:
         yield f"{item.id}@{item.version} does not state the columns {', '.join(unknown[:5])}"
+
+
+def _commitment(value: object) -> object:
+    """Return the keyed digest, which a run may state alone or with the name of its algorithm."""
+    return value.get("value") if isinstance(value, dict) else value
 
 
 def _purpose(facts: Facts) -> Iterator[str]:
@@ -320,7 +325,10 @@ def _terms(facts: Facts) -> Iterator[str]:
     if release.retain_until < release.released_at + timedelta(days=365 * years):
         yield f"expected the evidence to be kept for at least {years} years"
     for (resource, version), stated in sorted(facts.resources.items()):
-        if not stated.registration.valid_until > release.released_at:
+        end = stated.registration.valid_until
+        if end is None or not stated.registration.platform or not stated.registration.code:
+            yield f"{resource}@{version} is not registered: platform, code or term is empty"
+        elif end <= release.released_at:
             yield f"the registration of {resource}@{version} had ended when the product was released"
 
 

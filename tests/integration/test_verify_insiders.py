@@ -137,7 +137,7 @@ INSIDERS: dict[str, tuple[Lie, str]] = {
     "row filter dropped": (used(row_filter=[]), "rule.resources"),
     "ungranted resource version": (used(version=2), "rule.resources"),
     "resource without a statement": (without("resource-node-east"), "rule.resources"),
-    "another data set than stated": (used(commitment={"alg": "hmac-sha256", "value": "0" * 64}), "rule.resources"),
+    "another data set than stated": (used(commitment="0" * 64), "rule.resources"),
     "overspent budget": (run(budget={"unit": "session", "before": 10, "after": 11}), "rule.budget"),
     "budget in another unit": (run(budget={"unit": "query", "before": 2, "after": 3}), "rule.budget"),
     "budget that runs backwards": (run(budget={"unit": "session", "before": 3, "after": 2}), "rule.budget"),
@@ -222,6 +222,14 @@ INSIDERS: dict[str, tuple[Lie, str]] = {
         lambda d: d.resource("node-east")["registration"].update(valid_until=at(days=-1)),
         "rule.registration",
     ),
+    "resource registration that ended the day before": (
+        lambda d: d.resource("node-east")["registration"].update(valid_until=at(days=-1)[:10]),
+        "rule.registration",
+    ),
+    "resource without a registration": (
+        lambda d: d.resource("node-east")["registration"].update(platform="", code="", valid_until=""),
+        "rule.registration",
+    ),
     "registration code with a typing error": (
         lambda d: d.release["registration"].update(code="SF-2026-MD-00000071-N7"),
         "rule.registration",
@@ -260,6 +268,12 @@ def test_the_rule_catches_the_insider(name: str, fresh: Path, tmp_path: Path) ->
     report = check(fixture.write(draft, tmp_path), fresh)
     assert report.exit_code == 1
     assert code in {c.code for c in report.failures}, [(c.code, c.evidence) for c in report.failures]
+
+
+def test_a_resource_may_state_its_term_as_a_day(fresh: Path, tmp_path: Path) -> None:
+    draft = fixture.honest("model")
+    draft.resource("node-east")["registration"]["valid_until"] = at(days=0)[:10]
+    assert check(fixture.write(draft, tmp_path), fresh).exit_code == 0
 
 
 def test_a_signature_before_the_compromise_counts(fresh: Path, tmp_path: Path) -> None:
