@@ -186,7 +186,10 @@ def _check_build(
     outer, inner = definition["externalParameters"], definition["internalParameters"]
     _require(outer["grant"] == {"id": record.grant_id, "sha256": record.sha256}, "the grant of the runs")
     _require(outer["purpose"] == grant.purpose and outer["product_form"] == grant.product_form, "purpose and form")
-    _require(sorted(inner["sessions"]) == sorted(run.session for run in runs), "exactly these sessions")
+    listed, mine = set(inner["sessions"]), {run.session for run in runs}
+    # Sessions at other nodes alone may stand beside ours, but none of ours may be left out of what we were asked about.
+    _require(mine <= listed, "the sessions that it is about")
+    _require(all(agent.books.run(name) is None for name in listed - mine), "no further session of this node")
     granted = {party.node for party in grant.parties}
     _require(agent.settings.id in inner["parties"] and set(inner["parties"]) <= granted, "this node among the parties")
     digests = {item["digest"]["sha256"] for item in definition["resolvedDependencies"]}

@@ -3,7 +3,9 @@
 Before a node signs for a product it searches every file for its own identifiers and rare texts:
 of each column marked ``identifier``, and of text columns that are no categories, the values of
 at least six characters that fewer rows than the group limit hold. File text and values are
-compared without case, width, spaces and hyphens; JSON and HTML escapes are undone first.
+compared without case, width, spaces and hyphens; JSON and HTML escapes are undone first. Values
+of six to ten Latin letters and digits occur by chance inside digests and decimals: they count only
+as whole words.
 
 Privacy: a finding names column and count, never the value. The values stay in memory.
 """
@@ -25,7 +27,11 @@ VALUE_CHARACTERS_MIN = 6
 CATEGORIES_MAX = 200
 """A text column with no more distinct values than this, each on five rows in the mean, is a category."""
 
+WORD_CHARACTERS_MAX = 10
+"""Values of Latin letters and digits up to this length are found as whole words alone; a mobile number has 11."""
+
 _PIECE = 1 << 20
+_WORD = re.compile(r"(?<![0-9a-z.])[0-9a-z]{6,10}(?![0-9a-z]|\.[0-9])")
 _DROPPED = re.compile(r"[\s\-\u00b7_]+")
 
 
@@ -49,17 +55,28 @@ class Needles:
     def __init__(self, values: Mapping[tuple[str, str], Iterable[str]]) -> None:
         """Arrange values given by (resource, column)."""
         self._by_start: dict[str, list[tuple[str, tuple[str, str]]]] = {}
+        self._words: dict[str, list[tuple[str, str]]] = {}
         self.length_max = 0
         for place, texts in values.items():
             for text in texts:
                 needle = normalised(text)
-                if len(needle) >= VALUE_CHARACTERS_MIN:
+                if len(needle) <= WORD_CHARACTERS_MAX and _WORD.fullmatch(needle):
+                    self._words.setdefault(needle, []).append(place)
+                elif len(needle) >= VALUE_CHARACTERS_MIN:
                     self._by_start.setdefault(needle[:VALUE_CHARACTERS_MIN], []).append((needle, place))
                     self.length_max = max(self.length_max, len(needle))
 
     def find(self, text: str) -> set[tuple[str, tuple[str, str]]]:
-        """Return the values that occur in an already normalised text, with their places."""
-        found: set[tuple[str, tuple[str, str]]] = set()
+        """Return the values that occur in a text, with their places."""
+        folded = _folded(text)
+        found = {
+            (word, place)
+            for word in (self._words and set(_WORD.findall(folded))) or ()
+            for place in self._words.get(word, ())
+        }
+        if not self._by_start:
+            return found
+        text = _DROPPED.sub("", folded)
         for start in range(len(text) - VALUE_CHARACTERS_MIN + 1):
             for needle, place in self._by_start.get(text[start : start + VALUE_CHARACTERS_MIN], ()):
                 if text.startswith(needle, start):
@@ -104,7 +121,11 @@ def scan(files: Iterable[bytes], needles: Needles) -> list[Finding]:
 
 def normalised(text: str) -> str:
     """Return a text without case, width, spaces, hyphens, underscores and middle dots."""
-    return _DROPPED.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return _DROPPED.sub("", _folded(text))
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _is_free_text(entry: CatalogueEntry, column: Column, home: Path) -> bool:
@@ -133,4 +154,4 @@ def _pieces(text: str, *, overlap: int) -> Iterator[str]:
     # The overlap is counted before normalising, which only shortens; double it for dropped separators.
     reach = max(overlap * 2, 64)
     for start in range(0, max(len(text), 1), _PIECE):
-        yield normalised(text[start : start + _PIECE + reach])
+        yield text[start : start + _PIECE + reach]

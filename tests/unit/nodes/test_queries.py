@@ -236,6 +236,17 @@ def test_a_joint_statement_that_differs_from_the_books_is_not_signed(joint, name
     assert answer.code.value == "policy.not_allowed"
 
 
+def test_sessions_at_other_nodes_may_stand_beside_ours_but_none_of_ours_unnamed(world, joint):
+    order = world.order(joint.grant_sha256)
+    world.ask(order)
+    world.ask(world.step(order, "session.close", 1))
+    sessions = joint.build["buildDefinition"]["internalParameters"]
+    sessions["sessions"] = [joint.session, "s-elsewhere"]
+    assert not isinstance(joint.ask()[0], Refusal)
+    sessions["sessions"] = [joint.session, order.session_id]
+    assert joint.ask()[0].code.value == "policy.not_allowed"
+
+
 def test_missing_fields_are_malformed(joint):
     del joint.build["buildDefinition"]["internalParameters"]
     assert joint.ask()[0].code.value == "request.malformed"
