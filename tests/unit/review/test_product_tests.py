@@ -1,0 +1,195 @@
+"""Automated tests of a product: what each finds, and what it lets through."""
+
+import base64
+import gzip
+import io
+import json
+import struct
+import zipfile
+
+import pytest
+
+from factory.review.canary import canary_digest, check_canaries
+from factory.review.counts import check_counts
+from factory.review.finding import failures, findings_json
+from factory.review.identifiers import check_identifiers, is_credit_code, is_resident_id
+from factory.review.membership import attack, check_membership, check_membership_metrics
+from factory.review.suite import Limits, run_tests
+
+NAME = "欧阳金丝雀甲乙"
+NUMBER = "987654321098"
+RESIDENT = "110101199003074477"
+CREDIT = "91350100M000100Y43"
+MOBILE = "13912345678"
+
+
+def zipped(text):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inner.txt", text)
+    return stream.getvalue()
+
+
+HIDDEN = {
+    "plain": f"x {NAME} y".encode(),
+    "gb18030": NAME.encode("gb18030"),
+    "utf-16": NAME.encode("utf-16-le"),
+    "base64": b"data:" + base64.b64encode(b"ab" + NAME.encode()),
+    "hex": NAME.encode().hex().encode(),
+    "html entities": "".join(f"&#{ord(c)};" for c in NAME).join(["<p>", "</p>"]).encode(),
+    "split by markup": f"<b>{NAME[:3]}</b>{NAME[3:]}".encode(),
+    "json escapes": json.dumps({"a": [NAME]}).encode(),
+    "with separators": f"{NAME[:2]}·{NAME[2:]}".encode(),
+    "gzip": gzip.compress(NAME.encode()),
+    "zip": zipped(NAME),
+    "zip in gzip": gzip.compress(zipped(NAME)),
+}
+
+
+@pytest.mark.parametrize("form", HIDDEN)
+def test_a_planted_value_is_found_in_every_form(form):
+    finding = check_canaries({"product.bin": HIDDEN[form]}, values=[NAME])
+    assert not finding.is_ok
+    assert finding.evidence["hits"] == {"product.bin": 1}
+
+
+@pytest.mark.parametrize("form", ["<q", "<d"])
+def test_a_planted_number_is_found_inside_a_tensor(form):
+    number = float(NUMBER) if form == "<d" else int(NUMBER)
+    assert not check_canaries(
+        {"model.onnx": b"\x08\x01" + struct.pack(form, number) + b"\xff" * 9}, values=[NUMBER]
+    ).is_ok
+
+
+def test_a_planted_value_is_found_by_its_digest():
+    assert not check_canaries({"t.csv": f"a,{NAME},b".encode()}, digests=[canary_digest(NAME)]).is_ok
+    assert check_canaries({"t.csv": b"a,b"}, digests=[canary_digest(NAME)]).is_ok
+
+
+def test_a_finding_never_repeats_what_was_found():
+    data = findings_json(
+        [check_canaries({"a": NAME.encode()}, values=[NAME]), check_identifiers({"a": RESIDENT.encode()})]
+    )
+    assert NAME.encode() not in data
+    assert RESIDENT.encode() not in data
+
+
+def test_a_search_for_nothing_is_refused():
+    with pytest.raises(ValueError, match="proves nothing"):
+        check_canaries({"a": b""})
+    with pytest.raises(ValueError, match="four"):
+        check_canaries({"a": b""}, values=["abc"])
+
+
+@pytest.mark.parametrize(
+    "text", [RESIDENT, MOBILE, f"+86 {MOBILE}", "139-1234-5678", CREDIT, "１１０１０１１９９００３０７４４７７"]
+)
+def test_an_identifier_is_found(text):
+    assert not check_identifiers({"report.html": f"<td>{text}</td>".encode()}).is_ok
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "110101199003074478",  # wrong check digit
+        "110101199002304477",  # no such date
+        "0.139123456789",
+        "a13912345678b",
+        "91350100M000100Y44",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    ],
+)
+def test_what_only_looks_like_an_identifier_passes(text):
+    assert check_identifiers({"a.txt": text.encode()}).is_ok
+
+
+def test_credit_codes_pass_only_where_the_ruling_says_so():
+    assert check_identifiers({"a": CREDIT.encode()}, allow_credit_codes=True).is_ok
+    assert not check_identifiers({"a": f"{CREDIT} {RESIDENT}".encode()}, allow_credit_codes=True).is_ok
+
+
+def test_check_digits_follow_the_standards():
+    assert is_resident_id("11010519491231002X")
+    assert is_credit_code(CREDIT)
+    assert not is_credit_code("91350100M000100Y40")
+
+
+def tables(rows, columns=("count", "合计"), unit="persons"):
+    value = [{"title": title, "values": values, "reasons": [""] * len(values)} for title, values in rows]
+    table = {"name": "t", "unit_zh": "?", "unit_en": unit, "columns": list(columns), "rows": value}
+    return {"tables.json": json.dumps({"tables": [table]}).encode()}
+
+
+def count_finding(*args, **kwargs):
+    return check_counts(tables(*args, **kwargs), cell_min=10, round_base=5)
+
+
+@pytest.mark.parametrize("value", ["1", "5", "12"])
+def test_a_small_or_unrounded_count_fails(value):
+    assert not count_finding([("east", [value, "100"])]).is_ok
+
+
+@pytest.mark.parametrize("value", ["0", "10", "15"])
+def test_an_empty_or_large_count_passes(value):
+    assert count_finding([("east", [value, "100"])]).is_ok
+
+
+def test_a_single_suppressed_cell_beside_a_total_can_be_worked_out():
+    assert not count_finding([("east", [None, "20", "40"])], columns=("a", "b", "Total")).is_ok
+    assert count_finding([("east", [None, None, "40"])], columns=("a", "b", "Total")).is_ok
+    assert not count_finding([("east", ["20"]), ("west", [None]), ("合计 Total", ["40"])], columns=("a",)).is_ok
+
+
+def test_a_report_in_which_no_table_counts_anything_is_not_passed():
+    assert not count_finding([("east", ["20", "20"])], unit="yuan").is_ok
+
+
+def test_an_attacker_no_better_than_a_coin_passes():
+    figure = attack([10, 20, 30], [100, 200, 300])
+    assert figure.auc_micro == 500_000
+    assert figure.advantage_micro == 0
+    assert figure.low_micro < 500_000 < figure.high_micro
+    assert check_membership(figure).is_ok
+
+
+def test_an_attacker_who_tells_members_apart_fails_the_product():
+    figure = attack([0, 0, 50], [50, 0, 0])
+    assert (figure.auc_micro, figure.advantage_micro) == (1_000_000, 1_000_000)
+    assert not check_membership(figure).is_ok
+
+
+def test_the_attack_equals_the_count_over_all_pairs():
+    members, others = [3, 1, 4, 1], [2, 7, 1, 8]
+    wins = sum(
+        m * o * (1.0 if i > j else 0.5 if i == j else 0.0) for i, m in enumerate(members) for j, o in enumerate(others)
+    )
+    assert attack(members, others).auc_micro == round(wins / (sum(members) * sum(others)) * 1_000_000)
+
+
+@pytest.mark.parametrize(("members", "others"), [([0, 0], [1, 1]), ([1], [1, 2]), ([-1, 2], [1, 1])])
+def test_an_attack_without_rows_is_refused(members, others):
+    with pytest.raises(ValueError, match="histograms"):
+        attack(members, others)
+
+
+@pytest.mark.parametrize(("auc", "ok"), [(599_999, True), (600_000, True), (600_001, False)])
+def test_the_limit_of_the_attack_is_a_limit(auc, ok):
+    metrics = {"membership_auc_micro": auc, "membership_advantage_micro": 1}
+    assert check_membership_metrics(metrics).is_ok is ok
+
+
+def test_a_model_without_the_figure_is_not_tested():
+    with pytest.raises(KeyError):
+        run_tests("model", {"model.onnx": b"x"}, metrics={}, limits=Limits(5, 5))
+
+
+def test_a_failed_test_says_why_the_product_goes_back():
+    found = run_tests(
+        "report",
+        {**tables([("east", ["3", "100"])]), "report.html": RESIDENT.encode()},
+        metrics={},
+        limits=Limits(10, 5),
+        canaries=[NAME],
+    )
+    assert [f.test for f in found if not f.is_ok] == ["identifiers", "minimum_counts"]
+    assert failures(found)[0] == "identifiers: expected at most 0 identifiers, measured 1"
