@@ -14,11 +14,12 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import ssl
 import sys
 import time
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -336,7 +337,7 @@ def _wait(query: Mapping[str, str]) -> float:
 
 
 async def run(settings: RelaySettings, *, limits: Limits = LIMITS, ready: Callable[[int], None] | None = None) -> None:
-    """Serve until cancelled or told by SIGTERM or SIGINT.
+    """Serve until cancelled.
 
     Args:
         settings: see ``RelaySettings``.
@@ -401,7 +402,7 @@ async def run(settings: RelaySettings, *, limits: Limits = LIMITS, ready: Callab
     port = int(listener.getsockname()[1])
     server = RelayServer(config)
     sweeper = asyncio.create_task(application.sweep())
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(server._serve([listener]))  # noqa: SLF001  serve() would end by the signal, not by 0
     while not server.started and not serving.done():  # noqa: ASYNC110  the server offers no event
         await asyncio.sleep(0.01)
     if settings.port_path is not None:
@@ -418,6 +419,14 @@ async def run(settings: RelaySettings, *, limits: Limits = LIMITS, ready: Callab
         with suppress(asyncio.CancelledError):
             await sweeper
         listener.close()
+
+
+async def until_signal(serving: Coroutine[Any, Any, None]) -> None:
+    """Run a server and cancel it on SIGTERM or SIGINT."""
+    task = asyncio.ensure_future(serving)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await task
 
 
 def spki_sha256(certificate_der: bytes) -> str:
@@ -440,7 +449,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         settings = RelaySettings.read(options.settings)
-        asyncio.run(run(settings, ready=lambda port: _log.info("relay listens on %s:%d", settings.host, port)))
+        asyncio.run(
+            until_signal(run(settings, ready=lambda port: _log.info("relay listens on %s:%d", settings.host, port)))
+        )
     except FactoryError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         return 1

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from factory.errors import FactoryError
+from factory.hub.relay import until_signal
 from nodes.flower_runtime import quiet_flower
 
 _log = logging.getLogger("factory.hub.superlink")
@@ -148,7 +149,7 @@ def fleet_only(application: Application) -> Application:
 
 
 async def run(settings: HubSettings, *, ready: Callable[[int, int], None] | None = None) -> None:
-    """Serve both listeners until SIGTERM or SIGINT.
+    """Serve both listeners until cancelled.
 
     Args:
         settings: see ``HubSettings``.
@@ -158,15 +159,6 @@ async def run(settings: HubSettings, *, ready: Callable[[int, int], None] | None
         HubStartError: certificate, ports or home are not usable.
     """
     quiet_flower(settings.home / "flower")
-    try:
-        public_socket = _listen(settings.host, settings.port)
-        private_socket = _listen("127.0.0.1", settings.private_port)
-        application = _application(settings)
-    except OSError as error:
-        raise HubStartError(
-            f"expected usable certificates and free ports {settings.host}:{settings.port}, "
-            f"127.0.0.1:{settings.private_port}: {error}"
-        ) from error
     import uvicorn
 
     common: dict[str, Any] = {
@@ -177,20 +169,35 @@ async def run(settings: HubSettings, *, ready: Callable[[int, int], None] | None
         "timeout_graceful_shutdown": 2,
         "server_header": False,
     }
-    private = uvicorn.Server(uvicorn.Config(application, lifespan="on", **common))
-    public = uvicorn.Server(uvicorn.Config(fleet_only(application), lifespan="off", **common))
-    serving = asyncio.create_task(private.serve(sockets=[private_socket]))
-    await _started(private, serving)
-    # One of the two handles signals; the other follows it.
-    outside = asyncio.create_task(public._serve([public_socket]))  # noqa: SLF001
-    await _started(public, outside)
-    ports = int(public_socket.getsockname()[1]), int(private_socket.getsockname()[1])
-    settings.note_ports(*ports)
-    if ready is not None:
-        ready(*ports)
-    await asyncio.wait({serving, outside}, return_when=asyncio.FIRST_COMPLETED)
-    public.should_exit = private.should_exit = True
-    await asyncio.gather(serving, outside)
+    try:
+        public_socket = _listen(settings.host, settings.port)
+        private_socket = _listen("127.0.0.1", settings.private_port)
+        application = _application(settings)
+        private = uvicorn.Server(uvicorn.Config(application, lifespan="on", **common))
+        public = uvicorn.Server(uvicorn.Config(fleet_only(application), lifespan="off", **common))
+        private.config.load()
+        public.config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise HubStartError(
+            f"expected usable certificates and free ports {settings.host}:{settings.port}, "
+            f"127.0.0.1:{settings.private_port}: {error}"
+        ) from error
+    listeners = ((private, private_socket), (public, public_socket))
+    # Server.serve() would take the signals and end by them; ours end with 0 and in order.
+    serving = [asyncio.create_task(server._serve([listener])) for server, listener in listeners]  # noqa: SLF001
+    try:
+        for (server, _), task in zip(listeners, serving, strict=True):
+            await _started(server, task)
+        ports = int(public_socket.getsockname()[1]), int(private_socket.getsockname()[1])
+        settings.note_ports(*ports)
+        if ready is not None:
+            ready(*ports)
+        await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        _log.info("hub ends")
+    finally:
+        public.should_exit = private.should_exit = True
+        await asyncio.gather(*serving)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -286,7 +293,8 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         settings = HubSettings.read(options.settings)
-        asyncio.run(run(settings, ready=lambda public, _: _log.info("hub listens on %s:%d", settings.host, public)))
+        serving = run(settings, ready=lambda public, _: _log.info("hub listens on %s:%d", settings.host, public))
+        asyncio.run(until_signal(serving))
     except FactoryError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         return 1

@@ -185,4 +185,12 @@ class _Task:
             parcel = to_parcel(message)
         except ContractError as error:
             return refuse(f"the message holds no parcel ({error.code})")
-        return Message(to_record(self._handler(parcel)), reply_to=message), True
+        try:
+            answer = to_record(self._handler(parcel))
+        except Exception:  # noqa: BLE001  the handler never raises; if it does, the hub learns a number and no text
+            reference = os.urandom(4).hex()
+            _log.error("handler failed, reference %s", reference)
+            return Message(
+                Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"reference {reference}"), reply_to=message
+            ), False
+        return Message(answer, reply_to=message), True

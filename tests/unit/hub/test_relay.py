@@ -4,6 +4,8 @@ import dataclasses
 import http.client
 import json
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -298,3 +300,49 @@ def test_the_client_does_not_follow_proxies_of_the_environment(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     with RelayClient(house.settings("operator")) as client:
         assert client.health()
+
+
+def test_the_relay_as_a_process_names_its_port_ends_on_sigterm_and_refuses_a_taken_port(
+    house: RelayHouse, tmp_path: Path
+) -> None:
+    server = house.authority.issue("relay-2", server=True)
+
+    def settings(port: int) -> Path:
+        path = tmp_path / f"relay-{port}.toml"
+        path.write_text(
+            f'[relay]\nport = {port}\ncert_path = "{server.cert_path}"\nkey_path = "{server.key_path}"\n'
+            'ca_path = "ca.crt"\nactors_path = "actors.json"\nport_path = "relay.port"\n'
+        )
+        return path
+
+    taken = subprocess.run(
+        [sys.executable, "-m", "factory.hub.relay", "--settings", str(settings(house.port))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert taken.returncode == 1
+    assert taken.stderr.splitlines()[-1].startswith("hub.relay_start: expected a usable certificate and a free port")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "factory.hub.relay", "--settings", str(settings(0))], stderr=subprocess.DEVNULL
+    )
+    try:
+        ends_at = time.monotonic() + 20
+        while not (tmp_path / "relay.port").exists():
+            assert time.monotonic() < ends_at
+            time.sleep(0.05)
+        port = int((tmp_path / "relay.port").read_text())
+        with RelayClient(dataclasses.replace(house.settings("operator"), url=f"https://127.0.0.1:{port}")) as client:
+            assert client.health()
+            rss_kb = int(
+                next(
+                    line
+                    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                    if line.startswith("VmRSS")
+                ).split()[1]
+            )
+            assert rss_kb < 90_000
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
