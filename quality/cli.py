@@ -38,21 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _assess(options: argparse.Namespace) -> int:
     from quality import profile, suite
-    from quality.errors import SourceError
     from quality.projection import report_json
     from quality.run import assess
     from quality.scoring import DEFAULT_PROFILE
-    from quality.sources import Source, source_of
+    from quality.sources import source_of
 
     rules = suite.load(options.suite)
     weights = profile.load(options.profile) if options.profile else DEFAULT_PROFILE
-    try:
-        source = source_of(options.table, encoding=options.encoding, delivered_at=_aware(options.delivered_at))
-    except SourceError:
-        # The engine opens it as text and reports what it finds.
-        source = Source(options.table, "csv", options.encoding, _aware(options.delivered_at))
+    source = source_of(options.table, encoding=options.encoding, delivered_at=options.delivered_at)
     previous = _read_report(options.previous) if options.previous else None
-    assessment = assess(source, rules, now=_aware(options.now) or datetime.now(UTC), profile=weights, previous=previous)
+    assessment = assess(source, rules, now=options.now or datetime.now(UTC), profile=weights, previous=previous)
     report = report_json(
         assessment,
         resource=options.resource,
@@ -150,19 +145,18 @@ def _write_private(path: Path, content: bytes) -> None:
 
 def _read_report(path: Path) -> dict[str, Any]:
     from quality.errors import ReportError
+    from quality.projection import check_report
 
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ReportError(f"expected a report JSON at {path.name}, got {type(error).__name__}") from error
-    if not isinstance(report, dict):
-        raise ReportError(f"expected a report JSON at {path.name}")
-    return report
+    check_report(report)
+    return dict(report)
 
 
-def _aware(text: str | None) -> datetime | None:
-    if text is None:
-        return None
+def _moment(text: str) -> datetime:
+    """Return an aware time; without an offset it is UTC."""
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -177,8 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, required=True, help="folder for report.json and the pages")
     run.add_argument("--profile", type=Path, help="weights and thresholds, JSON")
     run.add_argument("--previous", type=Path, help="report.json of the delivery before")
-    run.add_argument("--delivered-at", help="ISO time of the delivery; the file's time if not given")
-    run.add_argument("--now", help="ISO time of the run")
+    run.add_argument("--delivered-at", type=_moment, help="ISO time of the delivery; the file's time if not given")
+    run.add_argument("--now", type=_moment, help="ISO time of the run")
     for flag in ("resource", "resource-version", "title-zh", "title-en", "owner", "node"):
         run.add_argument(f"--{flag}", default="", help=f"{flag} printed in the report")
     run.set_defaults(run=_assess)

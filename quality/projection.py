@@ -27,10 +27,22 @@ HISTORY_MAX = 10
 Report: TypeAlias = dict[str, Any]
 
 _LOOKS_LIKE_DATA = re.compile(r"[0-9０-９]{6,}|(?=[0-9A-Za-z]*[0-9][0-9A-Za-z]*[0-9])[0-9A-Za-z]{12,}|@|1[3-9][0-9]{9}")
-_HEX = re.compile(r"^[0-9a-f]{64}$")
 _NAME_MAX = 64
 _TITLE_MAX = 120
 WITHHELD = "withheld"
+_SHAPE: Mapping[str, frozenset[str]] = {
+    "resource": frozenset({"id", "version", "title_zh", "title_en", "owner"}),
+    "suite": frozenset({"name", "version", "sha256", "rules"}),
+    "table": frozenset({"kind", "encoding", "rows", "columns"}),
+    "disclosure": frozenset({"cell_min", "round_base", "rows_min"}),
+    "profile": frozenset({"severity_weights", "score_min_x100", "grades"}),
+    "score": frozenset({"total_x100", "grade", "verdict", "holds", "previous_x100"}),
+    "dimensions": frozenset({"name", "weight", "threshold_x100", "score_x100", "verdict", "previous_x100"}),
+    "indicators": frozenset({"code", "numerator", "denominator", "x_micro"}),
+    "rules": frozenset({"id", "type", "columns", "severity", "status", "checked", "failing", "rate_micro", "unit"}),
+    "findings": frozenset({"code", "text_zh", "text_en"}),
+    "history": frozenset({"assessed_at", "score_x100"}),
+}
 
 
 def report_json(
@@ -196,11 +208,25 @@ def _hold(code: str, about: str) -> Report:
     return {"code": code, "about": about, "text_zh": HOLDS[code].zh, "text_en": HOLDS[code].en}
 
 
+def check_report(report: object) -> None:
+    """Check that a value has the shape of a report of this schema.
+
+    Raises:
+        ReportError: it has not; a report that was altered by hand is not one.
+    """
+    if not isinstance(report, Mapping) or report.get("schema") != SCHEMA:
+        raise ReportError(f"expected a report of schema {SCHEMA}")
+    for key, inner in _SHAPE.items():
+        value = report.get(key)
+        parts = value if isinstance(value, list) else [value]
+        if any(not isinstance(part, Mapping) or not inner <= set(part) for part in parts):
+            raise ReportError(f"expected a whole report of schema {SCHEMA}, {key} is not as it should be")
+
+
 def _previous(previous: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if previous is None:
         return {}
-    if previous.get("schema") != SCHEMA:
-        raise ReportError(f"expected a previous report of schema {SCHEMA}")
+    check_report(previous)
     return previous
 
 

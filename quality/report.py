@@ -11,8 +11,7 @@ from importlib import resources
 from typing import Any, Literal, TypeAlias
 
 from quality.charts import bar, hundredths, radar, trend
-from quality.errors import ReportError
-from quality.projection import SCHEMA
+from quality.projection import check_report
 
 Language: TypeAlias = Literal["zh", "en"]
 
@@ -103,8 +102,7 @@ def html(report: Mapping[str, Any], *, lang: Language = "zh", sha256: str = "") 
     Raises:
         ReportError: the JSON is of another schema.
     """
-    if report.get("schema") != SCHEMA:
-        raise ReportError(f"expected a report of schema {SCHEMA}")
+    check_report(report)
     return _Page(report, lang, sha256).html()
 
 

@@ -39,13 +39,13 @@ class Source:
 
     Attributes:
         path: of the file.
-        kind: ``csv`` or ``parquet``.
+        kind: ``csv`` or ``parquet``; ``unknown`` becomes a finding when it is opened.
         encoding: of a CSV; ``auto`` takes UTF-8 if every byte fits, else GB18030.
         delivered_at: when the department received or wrote it; the file's time if not given.
     """
 
     path: Path
-    kind: Literal["csv", "parquet"]
+    kind: Literal["csv", "parquet", "unknown"]
     encoding: Encoding = "auto"
     delivered_at: datetime | None = None
 
@@ -72,18 +72,9 @@ class Opened:
 
 
 def source_of(path: Path, *, encoding: Encoding = "auto", delivered_at: datetime | None = None) -> Source:
-    """Return the source for a file, by its suffix.
-
-    Raises:
-        SourceError: finding ``source.format``: the suffix is none we read.
-    """
-    match path.suffix.lower():
-        case ".csv" | ".txt":
-            return Source(path, "csv", encoding, delivered_at)
-        case ".parquet":
-            return Source(path, "parquet", encoding, delivered_at)
-        case suffix:
-            raise SourceError("source.format", f"expected .csv or .parquet, got {suffix or 'no suffix'}")
+    """Return the source for a file, its kind by the suffix."""
+    kinds: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".txt": "csv", ".parquet": "parquet"}
+    return Source(path, kinds.get(path.suffix.lower(), "unknown"), encoding, delivered_at)
 
 
 @contextmanager
@@ -102,6 +93,8 @@ def open_source(source: Source, suite: Suite, *, memory_limit_mb: int = 1_024) -
 
     if not source.path.is_file():
         raise SourceError("source.missing", f"expected a file at {source.path.name}")
+    if source.kind == "unknown":
+        raise SourceError("source.format", f"expected .csv or .parquet, got {source.path.suffix or 'no suffix'}")
     delivered = source.delivered_at or datetime.fromtimestamp(source.path.stat().st_mtime, tz=UTC)
     with TemporaryDirectory(prefix="shufang-quality-") as folder:
         connection = duckdb.connect(

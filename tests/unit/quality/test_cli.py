@@ -83,6 +83,27 @@ def test_help_and_scores_load_no_heavy_library():
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def test_a_wrong_time_is_a_usage_error(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*arguments(tmp_path), "--delivered-at", "yesterday"])
+    assert end.value.code == 2
+    assert "--delivered-at" in capsys.readouterr().err
+
+
+def test_an_unknown_format_is_a_finding(tmp_path, capsys):
+    (tmp_path / "p.xlsx").write_bytes(b"PK")
+    assert main([*arguments(tmp_path), "--table", str(tmp_path / "p.xlsx")]) == 1
+    assert json.loads(capsys.readouterr().out)["findings"] == ["source.format"]
+
+
+@pytest.mark.parametrize("broken", ["[]", "{", '{"schema": "shufang.quality-report/1", "rules": [1]}'])
+def test_a_broken_previous_report_is_a_usage_error(tmp_path, capsys, broken):
+    (tmp_path / "previous.json").write_text(broken, encoding="utf-8")
+    assert main(arguments(tmp_path, "--previous", str(tmp_path / "previous.json"))) == 2
+    assert "quality.report" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "previous.json"), "--out", str(tmp_path / "page")]) == 2
+
+
 @pytest.mark.parametrize("command", ["assess", "suggest", "report"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as end:
