@@ -27,7 +27,7 @@ class Limits:
     """
 
     files_max: int = 20_000
-    package_bytes_max: int = 64 * 1024**3
+    package_bytes_max: int = 16 * 1024**3
     path_bytes_max: int = 240
     path_depth_max: int = 12
     tag_file_bytes_max: int = 16 * 1024**2

@@ -49,6 +49,13 @@ def read_package(package: Path) -> PackageFiles:
             paths that a case-insensitive system takes for one.
         TooLargeError: over a limit.
     """
+    try:
+        return _read(package)
+    except OSError as error:
+        raise MalformedError(f"expected a package that can be read: {error.strerror}") from error
+
+
+def _read(package: Path) -> PackageFiles:
     facts: dict[str, FileFacts] = {}
     content: dict[str, bytes] = {}
     total = kept = 0
