@@ -348,7 +348,7 @@ def _usable(use: ResourceUse, grant: Grant, facts: NodeFacts, now: datetime) -> 
         score = "none" if known.score_x100 is None else f"{known.score_x100 // 100}.{known.score_x100 % 100:02d}"
         yield Denial(
             RefusalCode.RESOURCE_HELD,
-            f"expected a quality score of {minimum // 100}.{minimum % 100:02d} or more of {use.resource}, it has {score}",
+            f"expected a quality score from {minimum // 100}.{minimum % 100:02d} on, {use.resource} has {score}",
         )
 
 
