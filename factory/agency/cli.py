@@ -160,13 +160,15 @@ def init(
 
 
 @app.command("admit")
-def admit(home: Home, enrolment: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
-    """提请接纳 | Propose to admit an actor; compare the printed digest with its officer first."""
+def admit(home: Home, enrolments: Annotated[list[Path], typer.Argument()], as_json: AsJson = False) -> None:
+    """提请接纳 | Propose to admit actors; compare the printed digests with their officers first."""
     from nodes.contract.signing import sha256_hex
 
-    data = enrolment.read_bytes()
-    change = _office(home).admit(data)
-    show({"sha256": sha256_hex(data), "change": change}, as_json=as_json)
+    office, rows = _office(home), []
+    for path in enrolments:
+        data = path.read_bytes()
+        rows.append({"enrolment": path, "sha256": sha256_hex(data), "change": office.admit(data)})
+    show(rows, as_json=as_json)
 
 
 @app.command("rotate")
@@ -268,15 +270,20 @@ def refresh(home: Home, as_json: AsJson = False) -> None:
 @app.command("response")
 def response(
     home: Home,
-    actor_id: Annotated[str, typer.Argument()],
-    out: Annotated[Path, typer.Option("--out", help="答复文件 | where to write the answer")],
+    actor_ids: Annotated[list[str], typer.Argument()],
+    out: Annotated[Path, typer.Option("--out", help="答复目录 | folder for <actor>.answer.json")],
     as_json: AsJson = False,
 ) -> None:
-    """给出接纳答复 | Write the answer for an admitted actor: certificate and trust data."""
+    """给出接纳答复 | Write the answers for admitted actors: certificate and trust data."""
     from factory.files import write_atomic
 
-    write_atomic(out, _office(home).response(actor_id))
-    show({"actor": actor_id, "answer": out}, as_json=as_json)
+    office, rows = _office(home), []
+    out.mkdir(parents=True, exist_ok=True)
+    for actor_id in actor_ids:
+        path = out / f"{actor_id}.answer.json"
+        write_atomic(path, office.response(actor_id))
+        rows.append({"actor": actor_id, "answer": path})
+    show(rows, as_json=as_json)
 
 
 @app.command("issue-server")

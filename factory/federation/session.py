@@ -74,7 +74,6 @@ class Session:
         now: clock.
         clients: application units that take part.
         transcript: every signed answer received, in order of arrival.
-        orders_sent: the order at each node, as signed.
         order_envelopes: the signed order per node that accepted it; an application unit joins with it.
     """
 
@@ -89,7 +88,6 @@ class Session:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     session_id: str = field(default_factory=lambda: "s-" + secrets.token_hex(12))
     transcript: list[tuple[str, Envelope]] = field(default_factory=list)
-    orders_sent: dict[str, Order] = field(default_factory=dict)
     order_envelopes: dict[str, Envelope] = field(default_factory=dict)
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -126,7 +124,7 @@ class Session:
                 issued_at=issued,
                 expires_at=issued + timedelta(minutes=10),
             )
-            requests[node] = self.orders_sent[node] = order
+            requests[node] = order
         answers = self._ask(self.orders, requests, dict.fromkeys(requests, ()))
         from nodes.contract.signing import sha256_hex
 

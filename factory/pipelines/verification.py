@@ -16,8 +16,6 @@ from factory.client.match import Invitation
 from factory.federation.session import Session, require
 from factory.pipelines.build import Built, Learns, Mechanism, close_session, require_nodes, uses_of
 from factory.pipelines.recipe import Recipe, RecipeError
-from nodes.contract.messages import Order
-from nodes.contract.signing import Envelope, sign
 from nodes.contract.tasks.match import BUCKET_ROWS_MIN, SUITE, TAG_BYTES, TASK, MatchParameters
 
 NAME = TASK
@@ -105,7 +103,7 @@ def build(
     answers = require(session.open(TASK, parameters.model_dump(mode="json"), uses_of(recipe)))
     node = recipe.parties[0].node
     progress("register prepared")
-    result = trial(Invitation(_order_envelope(session, node), answers[node].envelope))
+    result = trial(Invitation(session.order_envelopes[node], answers[node].envelope))
     progress(f"{result.asked} questions answered")
     runs = close_session(session)
     require_nodes(runs, (node,))
@@ -143,12 +141,6 @@ def build(
             ),
         ),
     )
-
-
-def _order_envelope(session: Session, node: str) -> Envelope:
-    """Return the signed order of this session at ``node``, for the application unit to check."""
-    order = session.orders_sent[node]
-    return sign(session.key, Order.payload_type, order.to_payload())
 
 
 def _method(recipe: Recipe, parameters: MatchParameters) -> dict[str, object]:

@@ -5,6 +5,7 @@ Privacy: names, counts and digests of files; never a value that was searched for
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nodes.contract import canonical
 from nodes.contract.canonical import JsonObject, JsonValue
@@ -59,8 +60,31 @@ def examined(files: Mapping[str, bytes]) -> JsonObject:
 
 
 def findings_json(findings: Iterable[Finding]) -> bytes:
-    """Return findings as canonical JSON, the file ``data/metadata/tests.json`` of a product."""
+    """Return findings as canonical JSON, the file ``data/metadata/findings.json`` of a product."""
     return canonical.dumps({"version": 1, "findings": [finding.to_json() for finding in findings]})
+
+
+def read_findings(data: bytes) -> list[Finding]:
+    """Read what ``findings_json`` wrote.
+
+    Raises:
+        ContractError: not such bytes.
+        KeyError: a field is missing.
+    """
+    value: Any = canonical.loads(data)
+    return [
+        Finding(
+            item["test"],
+            item["title_zh"],
+            item["title_en"],
+            item["value"],
+            item["limit"],
+            item["ok"],
+            item["unit"],
+            item["evidence"],
+        )
+        for item in value["findings"]
+    ]
 
 
 def failures(findings: Iterable[Finding]) -> list[str]:

