@@ -225,7 +225,7 @@ class Supervisor:
                 stderr=descriptor,
                 env={**os.environ, **kept.child.environment},
                 start_new_session=True,  # Ctrl-C reaches us alone; we end the children in order
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509  it calls the kernel and nothing else
+                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509  it calls the kernel and nothing else
             )
         finally:
             os.close(descriptor)
@@ -293,7 +293,7 @@ def _is_locked(run_dir: Path) -> bool:
     return False
 
 
-def _die_with_parent(parent_pid: int) -> Callable[[], None]:
+def die_with_parent(parent_pid: int) -> Callable[[], None]:
     """Return what makes a child end when its supervisor is killed; the library is loaded before the fork."""
     prctl = ctypes.CDLL(None).prctl
 
