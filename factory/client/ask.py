@@ -1,12 +1,15 @@
-"""Ask a file of questions as an application unit: ``python -m factory.client.ask``; also ``shufang client ask``.
+"""An application unit asks a department, with its own home and in its own process.
 
-    --home DIR --invitation FILE --relay URL --records FILE      CSV with a header, or JSON lines
+``python -m factory.client.ask --home DIR --relay URL --invitation FILE --records FILE``
 
-Prints one JSON object: ``asked``, ``matches`` (true or false per record, in order), ``p50_ms``, ``p95_ms``
-per question, ``bytes_sent``, ``bytes_received``.
+Records are JSON lines or CSV, one object or row per question, with the fields that the signed
+order names. Printed is one JSON object that may go to the operator: how many were asked, how
+long an answer took, how many bytes it cost. The answers go to ``--answers FILE`` alone, or,
+without it, are printed too.
 
 Privacy:
-    Records and answers stay in this process and in what it prints to its own unit.
+    Records and answers stay in this process, in the file named by ``--answers`` (mode 0600)
+    and on its own output. What leaves is described in ``factory.client.match``.
 """
 
 import argparse
@@ -15,94 +18,174 @@ import io
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from factory.client.match import Invitation, Matcher, RecordError
+from factory.bench.measure import percentile
+from factory.client.match import Invitation, Matcher
 from factory.errors import FactoryError
+from factory.files import write_atomic
 from factory.hub.relay_bus import RelayBus
 from factory.identity import load_identity
-from factory.site.operator import relay_plane
 from factory.trust import load_trust
 from nodes.contract.errors import ContractError
+from nodes.relay_client import RelayPlaneSettings
+
+RECORDS_MAX = 100_000
+
+
+class RecordsFileError(FactoryError):
+    """The file of records cannot be read, or holds none."""
+
+    code: ClassVar[str] = "client.records_file"
 
 
 def read_records(path: Path) -> list[dict[str, str]]:
-    """Read questions from a CSV with a header or from JSON lines.
+    """Read records from JSON lines, or from a CSV with a header line if the name ends in ``.csv``.
 
     Raises:
-        RecordError: no such file, not UTF-8, or a line that is no record of texts.
+        RecordsFileError: not readable in UTF-8 or GB18030, not of this form, or empty.
     """
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"expected questions in UTF-8 at {path} ({type(error).__name__})") from error
-    if path.suffix == ".csv":
-        return [{str(key): value or "" for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
-    records = []
-    for number, line in enumerate(filter(None, text.splitlines()), start=1):
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise RecordError(f"expected JSON in line {number} of {path.name}") from error
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise RecordError(f"expected an object of texts in line {number} of {path.name}")
-        records.append(value)
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordsFileError(f"expected a file of records at {path} ({error.strerror})") from error
+    text = _decoded(content, path.name)
+    records = _csv_records(text, path.name) if path.suffix.lower() == ".csv" else _json_records(text, path.name)
+    if not 0 < len(records) <= RECORDS_MAX:
+        raise RecordsFileError(f"expected 1 to {RECORDS_MAX} records in {path.name}, got {len(records)}")
     return records
 
 
-def ask_file(home: Path, invitation: Path, relay: str, records: Path) -> dict[str, Any]:
-    """Ask every record, one at a time, and return answers and times; see the module text.
+def ask(
+    matcher: Matcher,
+    records: Sequence[Mapping[str, str]],
+    *,
+    batch: int,
+    told: Callable[[int, int], None] = lambda _done, _of: None,
+) -> tuple[list[bool], dict[str, int]]:
+    """Ask for all records and return the answers, and what may be reported of it.
+
+    Args:
+        matcher: asks one department.
+        records: one per question.
+        batch: how many go in one step; times are per step.
+        told: told how many are done, of how many.
 
     Raises:
-        FactoryError: the invitation, a record or the node's answer is not in order, or the node refuses.
+        FactoryError: see ``Matcher.ask``.
     """
-    questions = read_records(records)
-    identity = load_identity(home)
-    bus = RelayBus(identity.id, relay_plane(identity, relay))
-    try:
-        matcher = Matcher(
-            client=identity.id,
-            key=identity.key,
-            sealing_key=identity.sealing_key,
-            actors=load_trust(identity.trust_path, now=datetime.now(UTC)).actors,
-            bus=bus,
-            invitation=Invitation.from_bytes(invitation.read_bytes()),
-        )
-        matches, times = [], []
-        for question in questions:
-            begun = time.perf_counter()
-            matches += matcher.ask([question])
-            times.append(time.perf_counter() - begun)
-    finally:
-        bus.close()
-    ranked = sorted(times) or [0.0]
-    return {
-        "asked": len(matches),
-        "matches": matches,
-        "p50_ms": round(1000 * ranked[len(ranked) // 2]),
-        "p95_ms": round(1000 * ranked[min(len(ranked) - 1, int(0.95 * len(ranked)))]),
+    answers: list[bool] = []
+    times_ms: list[float] = []
+    for start in range(0, len(records), batch):
+        began = time.perf_counter()
+        answers += matcher.ask(records[start : start + batch])
+        times_ms.append((time.perf_counter() - began) * 1000)
+        told(len(answers), len(records))
+    return answers, {
+        "asked": len(answers),
+        "p50_ms": round(percentile(times_ms, 0.5)),
+        "p95_ms": round(percentile(times_ms, 0.95)),
         "bytes_sent": matcher.bytes_sent,
         "bytes_received": matcher.bytes_received,
     }
 
 
-def main() -> int:
-    """Run; see the module text."""
-    parser = argparse.ArgumentParser(prog="python -m factory.client.ask", description="Ask a file of questions.")
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--invitation", type=Path, required=True)
-    parser.add_argument("--relay", required=True, help="https://host:port")
-    parser.add_argument("--records", type=Path, required=True, help="CSV or JSON lines")
-    options = parser.parse_args()
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Do what the command line asks for.
+
+    Raises:
+        FactoryError, ContractError: home, invitation, records or answers are not in order.
+    """
+    identity = load_identity(options.home)
+    now = datetime.now(UTC)
+    trust = load_trust(identity.trust_path, now=now)
     try:
-        result = ask_file(options.home, options.invitation, options.relay, options.records)
-    except (FactoryError, ContractError, OSError) as error:
-        sys.stderr.write(f"{getattr(error, 'code', 'client.file')}: {error}\n")
+        invitation = Invitation.from_bytes(options.invitation.read_bytes())
+    except OSError as error:
+        raise RecordsFileError(f"expected an invitation at {options.invitation} ({error.strerror})") from error
+    records = read_records(options.records)
+    plane = RelayPlaneSettings(
+        url=options.relay,
+        ca_path=identity.ca_path,
+        cert_path=identity.tls_certificate_path,
+        key_path=identity.tls_key_path,
+    )
+    bus = RelayBus(identity.id, plane)
+    try:
+        matcher = Matcher(
+            client=identity.id,
+            key=identity.key,
+            sealing_key=identity.sealing_key,
+            actors=trust.actors,
+            bus=bus,
+            invitation=invitation,
+        )
+        answers, facts = ask(matcher, records, batch=options.batch)
+    finally:
+        bus.close()
+    if options.answers is None:
+        return {**facts, "matches": answers}
+    lines = "".join(json.dumps({"record": place + 1, "match": found}) + "\n" for place, found in enumerate(answers))
+    write_atomic(options.answers, lines.encode("ascii"), mode=0o600)
+    return dict(facts)
+
+
+def main() -> int:
+    """Ask, and print one JSON object; exit 1 with a message if something is not in order."""
+    parser = argparse.ArgumentParser(
+        prog="python -m factory.client.ask", description="Ask a department as an application unit."
+    )
+    parser.add_argument("--home", type=Path, required=True, help="home of the application unit")
+    parser.add_argument("--relay", required=True, help="https://host:port of the relay")
+    parser.add_argument("--invitation", type=Path, required=True, help="file handed over by the operator")
+    parser.add_argument("--records", type=Path, required=True, help="JSON lines, or CSV with a header line")
+    parser.add_argument("--answers", type=Path, help="file for the answers, instead of printing them")
+    parser.add_argument("--batch", type=int, default=1, choices=range(1, 65), metavar="N", help="records in one step")
+    try:
+        facts = run(parser.parse_args())
+    except (FactoryError, ContractError) as error:
+        sys.stderr.write(f"{error.code}: {error}\n")
         return 1
-    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.write(json.dumps(facts) + "\n")
     return 0
+
+
+def _decoded(content: bytes, name: str) -> str:
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise RecordsFileError(f"expected {name} in UTF-8 or GB18030; save it again in UTF-8")
+
+
+def _csv_records(text: str, name: str) -> list[dict[str, str]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise RecordsFileError(f"expected {name} as CSV with a header line; check its quoting") from error
+    if any(None in row or None in row.values() for row in rows):
+        raise RecordsFileError(f"expected as many fields in every line of {name} as in its header")
+    return rows
+
+
+def _json_records(text: str, name: str) -> list[dict[str, str]]:
+    records: list[dict[str, str]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise RecordsFileError(f"expected an object of texts in line {number} of {name}")
+        records.append(found)
+    return records
 
 
 if __name__ == "__main__":

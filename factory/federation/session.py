@@ -74,6 +74,7 @@ class Session:
         now: clock.
         clients: application units that take part.
         transcript: every signed answer received, in order of arrival.
+        refusals: every refusal received, in order of arrival; a pipeline may go on without the node.
         order_envelopes: the signed order per node that accepted it; an application unit joins with it.
     """
 
@@ -88,6 +89,7 @@ class Session:
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     session_id: str = field(default_factory=lambda: "s-" + secrets.token_hex(12))
     transcript: list[tuple[str, Envelope]] = field(default_factory=list)
+    refusals: list[tuple[str, Refusal]] = field(default_factory=list)
     order_envelopes: dict[str, Envelope] = field(default_factory=dict)
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -190,6 +192,8 @@ class Session:
             answer = read_answer(parcel, requests[node], sender=node, key=self.keys[node])
             if isinstance(answer, Reply):
                 self.transcript.append((node, answer.envelope))
+            else:
+                self.refusals.append((node, answer))
             answers[node] = answer
         return answers
 

@@ -67,7 +67,9 @@ class RelayBus:
                 channel.sequence += 1
                 reply = self._client.exchange(session, node, channel.name, channel.sequence, parcel, deadline=deadline)
             except RelayRefusedError as refusal:
-                if refusal.status != httpx.codes.NOT_FOUND or time.monotonic() >= deadline:
+                # 403: the session was made a moment ago, for another node of it; ours is added once.
+                again = refusal.status == httpx.codes.NOT_FOUND or (refusal.status, tries) == (httpx.codes.FORBIDDEN, 0)
+                if not again or time.monotonic() >= deadline:
                     raise NodeUnreachableError(f"the relay refused {refusal.status} for {node}: {refusal}") from refusal
                 tries = self._recreate(session, node, tries, deadline)
                 continue

@@ -5,10 +5,17 @@ that two registrars signed, and do what they would do anywhere. Only here do the
 and the agency's keys lie beside the operator's, in one temporary folder that is removed.
 """
 
+import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,21 +28,35 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from factory.agency.client import AgencyClient
 from factory.agency.office import Office, create_office, sign_trust
 from factory.federation.session import Session
+from factory.files import write_atomic
 from factory.hub.relay_bus import RelayBus
-from factory.identity import Identity, create_identity, install_admission
+from factory.identity import Identity, create_identity, install_admission, load_identity, write_key_file
 from factory.pipelines.build import uses_of
 from factory.pipelines.recipe import Recipe
 from factory.release.nodes import NodeDesk
-from factory.site_processes import end_process, run_modules, start_module, wait_until
+from factory.trial.bus import OnBytes, TrialBus
+from factory.trial.errors import TrialProcessError
 from factory.trust import load_trust
 from nodes.contract.grant import Budget, Grant, Party
 from nodes.contract.signing import Envelope, VerifyKey, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE, grant_statement
+from nodes.contract.tasks import match, sums
+from nodes.contract.trust import Actors
 from nodes.relay_client import RelayPlaneSettings
+from nodes.supervise import die_with_parent
 from products.trust import DEFAULT_RELEASE_POLICY
 
-OPERATOR, AGENCY = "operator", "agency"
+OPERATOR, AGENCY, RELAY = "operator", "agency", "relay"
+START_S = 60.0
+"""How long a process may take to come up, in seconds; on a machine that is busy with other things."""
+
 _REGISTRARS = ("registrar-1", "registrar-2")
+_END_S = 5.0
+_LOOK_EVERY_S = 0.02
+
+
+def _nothing(_name: str, _number: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(slots=True)
@@ -43,17 +64,24 @@ class World:
     """The throw-away world; use it as a context manager.
 
     Attributes:
-        recipe: what will run; names the nodes.
-        tables: per node, the file of its table.
+        recipe: what will run; names nodes, tables and application units.
+        tables: file per catalogue id; a node with one table may be named instead.
+        on_start: told name and process id of every process, to measure it.
+        on_bytes: told who sent how many bytes.
+        folder: everything of the world; removed at its end.
+        processes: running processes by party.
     """
 
     recipe: Recipe
     tables: Mapping[str, Path]
+    on_start: Callable[[str, int], None] = _nothing
+    on_bytes: OnBytes = _nothing
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="shufang-try-")))
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
-    _office: Office | None = None
+    relay_url: str = ""
     _operator: Identity | None = None
-    _bus: RelayBus | None = None
+    _bus: TrialBus | None = None
+    _relay_bus: RelayBus | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -76,7 +104,7 @@ class World:
         return self._operator
 
     @property
-    def bus(self) -> RelayBus:
+    def bus(self) -> TrialBus:
         """The operator's way to every party."""
         if self._bus is None:
             raise RuntimeError("the world is not open")
@@ -88,7 +116,11 @@ class World:
         return {actor.id: actor.verify_key for actor in trust.actors.actors}
 
     def grant(self) -> tuple[Grant, str, list[Envelope]]:
-        """Have the registrars sign a grant for the recipe and the nodes approve it."""
+        """Have the registrars sign a grant for the recipe and the nodes approve it.
+
+        Returns:
+            The grant, the digest of its payload, and the envelopes of registrars and nodes.
+        """
         now = datetime.now(UTC)
         grant = Grant(
             grant_id="g-trial",
@@ -111,7 +143,7 @@ class World:
             not_after=now + timedelta(hours=12),
         )
         payload = grant_statement(grant, agreement_name="trial", agreement_sha256=sha256_hex(b"trial"))
-        envelopes = [sign(self._home_key(name), PAYLOAD_TYPE, payload) for name in _REGISTRARS]
+        envelopes = [sign(load_identity(self.folder / name).key, PAYLOAD_TYPE, payload) for name in _REGISTRARS]
         desk = self.desk()
         desk.offer_grant(self.recipe.nodes, envelopes)
         signed = desk.grant_signatures(self.recipe.nodes, sha256_hex(payload))
@@ -119,7 +151,7 @@ class World:
 
     def desk(self) -> NodeDesk:
         """Ask nodes outside sessions."""
-        return NodeDesk(self.bus, OPERATOR, self.operator.key, self.keys(), timeout_s=60.0)
+        return NodeDesk(self.bus, OPERATOR, self.operator.key, self.keys(), timeout_s=START_S)
 
     def agency(self) -> AgencyClient:
         """Ask the agency's service."""
@@ -127,7 +159,7 @@ class World:
 
     def session(self, grant: Grant, grant_sha256: str) -> Session:
         """Return a session that is not yet open; orders and steps go over the relay."""
-        return Session(
+        session = Session(
             orders=self.bus,
             steps=self.bus,
             key=self.operator.key,
@@ -137,10 +169,35 @@ class World:
             keys=self.keys(),
             clients=grant.clients,
         )
+        if self._relay_bus is not None:
+            self._relay_bus.open_session(session.session_id, (*self.recipe.nodes, *grant.clients))
+        return session
+
+    def client_home(self, client: str) -> Path:
+        """Return the identity home of an application unit of the recipe."""
+        return self.folder / client
+
+    def run(self, party: str, module: str, *arguments: str) -> bytes:
+        """Run one of our commands as ``party`` to its end and return what it printed.
+
+        Raises:
+            TrialProcessError: it ended with an error; the message holds its last line.
+        """
+        printed = self.folder / "logs" / f"{party}.out"
+        process = self._start(party, module, *arguments, out=printed)
+        while process.poll() is None:
+            time.sleep(_LOOK_EVERY_S)
+        if process.returncode != 0:
+            raise self._ended(party)
+        del self.processes[party]
+        return printed.read_bytes()
 
     def _found(self) -> None:
+        for folder in ("desk", "nodes", "hub", "logs"):
+            (self.folder / folder).mkdir(mode=0o700)
+        self._start_nodes()  # first of all, since they take longest and wait for what they need from here
         registrars = [self._identity(name, "org-agency", ("registrar",)) for name in _REGISTRARS]
-        self._office = office = create_office(
+        office = create_office(
             self.folder / AGENCY,
             actor_id=AGENCY,
             organisation="org-agency",
@@ -152,95 +209,115 @@ class World:
             release_policy=DEFAULT_RELEASE_POLICY.to_bytes(),
             tlog_policy=b"",
         )
-        operator = self._identity(OPERATOR, "org-operator", ("operator",), root=office.root())
-        office.admit((operator.home / "enrolment.json").read_bytes())
-        self._publish(office, registrars)
-        install_admission(operator, office.response(OPERATOR))
-        self._operator = operator
-        url = self._start_relay(office, operator)
-        self._found_nodes(office, registrars, url)
-        self._bus = RelayBus(OPERATOR, _plane(operator, url))
-        if self.recipe.pipeline.name == "sums.ckks":
-            self._start_agency(office, url)
+        write_atomic(self.folder / "desk" / "root.json", office.root())
+        self._start_relay(office)
+        self._operator = self._identity(OPERATOR, "org-operator", ("operator",), root=office.root())
+        dialling = [
+            self._operator,
+            *(
+                self._identity(client, f"org-{client}", ("application_unit",), root=office.root())
+                for client in self.recipe.clients
+            ),
+        ]
+        for identity in dialling:
+            office.admit((identity.home / "enrolment.json").read_bytes())
+        for node in self.recipe.nodes:
+            office.admit(self._file_of(node, self._home(node) / "enrolment.json"))
+        for registrar in registrars:
+            sign_trust(registrar, office.trust_folder)
+        office.publish()
+        for identity in dialling:
+            install_admission(identity, office.response(identity.id))
+        write_atomic(self.folder / "hub" / "actors.json", office.trust().actors.to_payload())
+        port = self._file_of(RELAY, self.folder / "hub" / "relay.port").decode("ascii").strip()
+        self.relay_url = f"https://127.0.0.1:{port}"
+        write_atomic(self.folder / "desk" / "relay.txt", self.relay_url.encode("ascii"))
+        for node in self.recipe.nodes:
+            write_atomic(self.folder / "desk" / f"{node}.answer.json", office.response(node))
+        if self.recipe.pipeline.name == sums.TASK:
+            self._start_agency(office)
+        self._relay_bus = RelayBus(OPERATOR, _plane(self._operator, self.relay_url))
+        self._bus = TrialBus(OPERATOR, self._relay_bus, self.processes, self.on_bytes)
         self._await_nodes()
 
-    def _start_relay(self, office: Office, operator: Identity) -> str:
-        hub = self.folder / "hub"
-        hub.mkdir(mode=0o700)
-        key = ec.generate_private_key(ec.SECP256R1())
-        from factory.identity import write_key_file
+    def _start_nodes(self) -> None:
+        texts = [item["column"] for item in self.recipe.parameters.get("fields", ())]
+        for node in self.recipe.nodes:
+            tables = [
+                {
+                    "resource": party.resource,
+                    "path": str((self.tables.get(party.resource) or self.tables[node]).absolute()),
+                    "columns": list(party.columns),
+                    "text": texts if self.recipe.pipeline.name == match.TASK else [],
+                }
+                for party in self.recipe.parties
+                if party.node == node
+            ]
+            desk = self.folder / "desk"
+            write_atomic(desk / f"{node}.tables.json", json.dumps(tables).encode("utf-8"))
+            self._start(node, "nodes.trial", "--home", str(self._home(node)), "--id", node, "--desk", str(desk))
 
+    def _start_relay(self, office: Office) -> None:
+        hub = self.folder / "hub"
+        key = ec.generate_private_key(ec.SECP256R1())
         write_key_file(hub / "server.pem", key)
-        (hub / "server.crt").write_bytes(office.issue_server(key.public_key(), "relay"))
-        (hub / "ca.crt").write_bytes(operator.ca_path.read_bytes())
-        self._write_actors(office)
+        (hub / "server.crt").write_bytes(office.issue_server(key.public_key(), RELAY))
+        (hub / "ca.crt").write_bytes(office.authority.certificate_pem)
+        write_atomic(hub / "actors.json", Actors(actors=()).to_payload())
         (hub / "relay.toml").write_text(
             '[relay]\nport = 0\ncert_path = "server.crt"\nkey_path = "server.pem"\nca_path = "ca.crt"\n'
             'actors_path = "actors.json"\nport_path = "relay.port"\n'
         )
-        self.processes["relay"] = start_module(
-            "factory.hub.relay", "--settings", str(hub / "relay.toml"), log=self.folder / "logs" / "relay.log"
-        )
-        note = hub / "relay.port"
-        wait_until("the relay", lambda: note.is_file() and bool(note.read_text().strip()))
-        return f"https://127.0.0.1:{note.read_text().strip()}"
+        self._start(RELAY, "factory.hub.relay", "--settings", str(hub / "relay.toml"))
 
-    def _found_nodes(self, office: Office, registrars: list[Identity], url: str) -> None:
-        root = self.folder / "1.root.json"
-        root.write_bytes(office.root())
-        nodes = self.recipe.nodes
-        run_modules(
-            [
-                ("nodes.cli", "init", "--home", str(self._home(node)), "--id", node, "--organisation", f"org-{node}",
-                 "--title-zh", node, "--title-en", node, "--relay", url, "--root", str(root), "--plane", "relay")
-                for node in nodes
-            ]
-        )  # fmt: skip
-        for node in nodes:
-            office.admit((self._home(node) / "enrolment.json").read_bytes())
-        self._publish(office, registrars)
-        install_admission(self.operator, office.response(OPERATOR))
-        self._write_actors(office)
-        commands = []
-        for party in self.recipe.parties:
-            answer = self.folder / f"{party.node}.answer.json"
-            answer.write_bytes(office.response(party.node))
-            commands.append(
-                ("nodes.trial", "--home", str(self._home(party.node)), "--answer", str(answer),
-                 "--table", str(self.tables[party.node].absolute()), "--resource", party.resource)
-            )  # fmt: skip
-        run_modules(commands)
-        for node in nodes:
-            self.processes[node] = start_module(
-                "nodes.agent.serve", "--home", str(self._home(node)), log=self.folder / "logs" / f"{node}.log"
-            )
-
-    def _start_agency(self, office: Office, url: str) -> None:
+    def _start_agency(self, office: Office) -> None:
         office.install_own()
-        (office.home / "agency.toml").write_text(f'relay_url = "{url}"\n')
-        self.processes[AGENCY] = start_module(
-            "factory.agency.serve", "--home", str(office.home), log=self.folder / "logs" / "agency.log"
-        )
+        (office.home / "agency.toml").write_text(f'relay_url = "{self.relay_url}"\n')
+        self._start(AGENCY, "factory.agency.serve", "--home", str(office.home))
 
     def _await_nodes(self) -> None:
-        for name in self.processes:
-            if self.processes[name].poll() is not None:
-                log = (self.folder / "logs" / f"{name}.log").read_text(errors="replace").strip().splitlines()
-                raise RuntimeError(f"{name} ended at once: {' / '.join(log[-3:])}")
         desk = self.desk()
         for node in self.recipe.nodes:
-            desk.ask(node, "node.describe")
+            try:
+                desk.ask(node, "node.describe")
+            except Exception:
+                if self.processes[node].poll() is not None:
+                    raise self._ended(node) from None
+                raise
 
-    def _publish(self, office: Office, registrars: list[Identity]) -> None:
-        for registrar in registrars:
-            sign_trust(registrar, office.trust_folder)
-        office.publish()
+    def _start(self, name: str, module: str, *arguments: str, out: Path | None = None) -> "subprocess.Popen[bytes]":
+        log = self.folder / "logs" / f"{name}.log"
+        with log.open("ab") as errors, (out or log).open("ab") as printed:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C reaches us alone; we end the others
+                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509  it calls the kernel and nothing else
+            )
+        self.processes[name] = process
+        self.on_start(name, process.pid)
+        return process
 
-    def _write_actors(self, office: Office) -> None:
-        path = self.folder / "hub" / "actors.json"
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(office.trust().actors.to_payload())
-        partial.replace(path)
+    def _file_of(self, name: str, path: Path) -> bytes:
+        """Wait for a file that one of our processes writes, as long as it runs."""
+        deadline = time.monotonic() + START_S
+        while not (path.is_file() and path.stat().st_size):
+            if self.processes[name].poll() is not None:
+                raise self._ended(name)
+            if time.monotonic() > deadline:
+                raise TrialProcessError(f"expected {name} to come up within {START_S:g} s; is the machine overloaded?")
+            time.sleep(_LOOK_EVERY_S)
+        return path.read_bytes()
+
+    def _ended(self, name: str) -> TrialProcessError:
+        """Return what to say of a process that has ended: the message and code it left, or its exit code."""
+        log = (self.folder / "logs" / f"{name}.log").read_text("utf-8", errors="replace").strip().splitlines()
+        code, _, message = (log[-1] if log else "").partition(": ")
+        if not message:
+            return TrialProcessError(f"{name} ended with exit code {self.processes[name].returncode}")
+        return TrialProcessError(f"{name}: {message} ({code})")
 
     def _identity(self, name: str, organisation: str, roles: Any, *, root: bytes | None = None) -> Identity:
         return create_identity(
@@ -256,17 +333,35 @@ class World:
     def _home(self, node: str) -> Path:
         return self.folder / "nodes" / node
 
-    def _home_key(self, name: str) -> Any:
-        from factory.identity import load_identity
-
-        return load_identity(self.folder / name).key
-
     def _end(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
-        for process in reversed(self.processes.values()):
-            end_process(process)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with _undisturbed():
+            if self._bus is not None:
+                self._bus.close()
+            for process in self.processes.values():
+                if process.poll() is None:
+                    process.terminate()
+            deadline = time.monotonic() + _END_S
+            for process in self.processes.values():
+                try:
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore a second Ctrl-C while processes are ended and files removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _plane(identity: Identity, url: str) -> RelayPlaneSettings:
