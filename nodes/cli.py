@@ -117,29 +117,34 @@ def admit_response(file: Path, home: Home = _HOME, json_out: Json = False) -> No
 
 @app.command(epilog="例 example: shufang-node bind clinic.toml --suite clinic.suite.json --home east")
 def bind(
-    entry: Annotated[Path, typer.Argument(help="目录条目 TOML catalogue entry")],
+    entries: Annotated[list[Path], typer.Argument(help="目录条目 TOML catalogue entries")],
     table: Annotated[Path | None, typer.Option("--table", help="数据文件，替代条目中的 path")] = None,
     suite: Annotated[Path | None, typer.Option("--suite", help="质量规则集 JSON expectation suite")] = None,
     home: Home = _HOME,
     json_out: Json = False,
 ) -> None:
-    """把一张表登记为目录条目。Bind a table as a catalogue entry (and its suite)."""
+    """把表登记为目录条目。Bind tables as catalogue entries (with their suites)."""
     from nodes.binding import bind_entry
     from nodes.catalogue_entries import read_entry
 
+    if len(entries) > 1 and (table or suite):
+        raise typer.BadParameter("--table 与 --suite 只用于单个条目 go with one entry alone")
     settings = _settings(home)
-    bound = bind_entry(settings, read_entry(entry), books=_books(settings), table=table, suite=suite)
-    _print(
-        {
-            "resource": bound.id,
-            "version": bound.version,
-            "schema_sha256": bound.schema_sha256,
-            "columns": len(bound.columns),
-        },
-        json_out,
-        f"已登记 {bound.id} 版本 {bound.version}，{len(bound.columns)} 列\n"
-        f"Bound. Next: shufang-node quality run {bound.id} --home {home}",
-    )
+    books = _books(settings)
+    rows = []
+    for path in entries:
+        bound = bind_entry(settings, read_entry(path), books=books, table=table, suite=suite)
+        rows.append(
+            {
+                "resource": bound.id,
+                "version": bound.version,
+                "schema_sha256": bound.schema_sha256,
+                "columns": len(bound.columns),
+            }
+        )
+    lines = [f"已登记 {row['resource']} 版本 {row['version']}，{row['columns']} 列" for row in rows]
+    lines += [f"Bound. Next: shufang-node quality run {row['resource']} --home {home}" for row in rows]
+    _print(rows[0] if len(rows) == 1 else rows, json_out, "\n".join(lines))
 
 
 @app.command(epilog="例 example: shufang-node catalogue --home east --json")

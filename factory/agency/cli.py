@@ -101,11 +101,18 @@ def identity_pin(home: Home, root: Annotated[Path, typer.Argument()], as_json: A
 
 
 @identity_app.command("install")
-def identity_install(home: Home, answer: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
+def identity_install(
+    home: Home,
+    answer: Annotated[Path, typer.Argument()],
+    root: Annotated[Path | None, typer.Option("--root", help="1.root.json, pinned first if none is yet")] = None,
+    as_json: AsJson = False,
+) -> None:
     """安装实施机构答复 | Verify and install the agency's answer: certificate and trust data."""
-    from factory.identity import install_admission, load_identity
+    from factory.identity import install_admission, load_identity, pin_root
 
     identity = load_identity(home)
+    if root is not None:
+        pin_root(home, root.read_bytes())
     install_admission(identity, answer.read_bytes())
     show({"id": identity.id, "installed": True}, as_json=as_json)
 

@@ -1,7 +1,7 @@
 """The operator's half of the agency's queries."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -77,7 +77,7 @@ class AgencyClient:
     timeout_s: float = 60.0
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
 
-    def ask(self, kind: str, body: dict[str, Any] | None = None, attachments: Sequence[bytes] = ()) -> Reply:
+    def ask(self, kind: str, body: Mapping[str, Any] | None = None, attachments: Sequence[bytes] = ()) -> Reply:
         """Send one query and return the verified answer.
 
         Raises:
@@ -88,7 +88,7 @@ class AgencyClient:
         answer = ask_query(
             self.bus,
             self.key,
-            Asked(self.sender, self.agency, kind, body or {}, tuple(attachments)),
+            Asked(self.sender, self.agency, kind, dict(body or {}), tuple(attachments)),
             answerer_key=self.agency_key,
             timeout_s=self.timeout_s,
             now=self.now(),

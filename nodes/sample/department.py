@@ -11,9 +11,10 @@ import gzip
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from nodes.catalogue_entries import read_entry
 from nodes.sample.errors import SampleError
 from nodes.sample.kits import KitName, write_kit
 from nodes.sample.registers import DISTRICTS, write_enterprise_register, write_person_register
@@ -66,8 +67,9 @@ def write_department(
     made = _builtin(folder, key, number, of) if data is None else _open_data(folder, key, number, of, data)
     if faulty:
         _repeat_keys(made[0].table)
-    for item in made:
-        write_kit(item.kit, home, resource=item.resource, owner=owner, table=item.table.relative_to(home))
+    for place, item in enumerate(made):
+        path, _ = write_kit(item.kit, home, resource=item.resource, owner=owner, table=item.table.relative_to(home))
+        _register(path, 100 * (number + 1) + place)
     return made
 
 
@@ -115,6 +117,20 @@ def _open_data(folder: Path, key: str, number: int, of: int, data: Path) -> list
         path.write_bytes(_read(data / "beijing_gov_open" / "kw_haidian_hightech.csv.gz"))
         made.append(Delivered(f"res.{key}.hightech", "hightech", path, ()))
     return made
+
+
+def _register(path: Path, serial: int) -> None:
+    """Note the registration of the resource, as the registry's certificate would say it."""
+    entry = read_entry(path)
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3 * 365)
+    registered = entry.model_copy(
+        update={
+            "registration_platform": "yunzhou-registry",
+            "registration_code": f"GS-{datetime.now(UTC):%Y}-{serial:08d}",
+            "registration_valid_until": f"{until:%Y-%m-%dT00:00:00Z}",
+        }
+    )
+    path.write_text(registered.to_toml(), encoding="utf-8")
 
 
 def _plant_patients(path: Path, number: int) -> tuple[str, ...]:

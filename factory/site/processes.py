@@ -17,14 +17,20 @@ class ProcessFailedError(FactoryError):
     code = "site.process"
 
 
-def run_module(module: str, *arguments: str, timeout_s: float = 120.0) -> str:
+def run_module(module: str, *arguments: str, timeout_s: float = 120.0, accept: tuple[int, ...] = (0,)) -> str:
     """Run one of our commands in its own process and return what it printed.
 
+    Args:
+        module: as after ``python -m``.
+        arguments: of the command; never a secret.
+        timeout_s: longest run.
+        accept: exit codes that are results; 1 is a negative verdict.
+
     Raises:
-        ProcessFailedError: it ended with another code than 0; the message holds its last lines.
+        ProcessFailedError: it ended with another code; the message holds its last lines.
     """
     done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-P", "-m", module, *arguments],
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -32,7 +38,7 @@ def run_module(module: str, *arguments: str, timeout_s: float = 120.0) -> str:
         encoding="utf-8",
         stdin=subprocess.DEVNULL,
     )
-    if done.returncode != 0:
+    if done.returncode not in accept:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
         raise ProcessFailedError(f"{module} {' '.join(arguments[:3])} ended with {done.returncode}: {tail}")
     return done.stdout
@@ -58,7 +64,10 @@ def start_module(module: str, *arguments: str, log: Path) -> "subprocess.Popen[b
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
 
 

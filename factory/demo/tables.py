@@ -1,0 +1,78 @@
+"""The departments' side of a sample deployment: lay tables, bind them, assess their quality.
+
+Each act is a command that the department's own staff would run, on the department's own home.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from factory.site.layout import Department, Site
+from factory.site.processes import run_module, run_modules
+
+NODE_CLI, SAMPLE = "nodes.cli", "nodes.sample"
+
+
+def lay_tables(site: Site, *, data: Path | None = None, faulty: Department | None = None) -> dict[str, list[str]]:
+    """Have every department lay its sample tables, entries and suites into its node's home.
+
+    Args:
+        site: the deployment.
+        data: folder with open tables; the built-in ones if not given.
+        faulty: department whose first delivery has a fault that critical rules catch.
+
+    Returns:
+        Planted canaries by resource, for tests that search for them.
+    """
+    planted = site.folder / "planted"
+    planted.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run_modules(
+        [
+            (
+                SAMPLE, "--home", str(site.node(department)), "--key", department.key,
+                "--owner", department.organisation, "--number", str(number), "--of", str(len(site.departments)),
+                "--planted", str(planted / f"{department.node}.json"),
+                *(("--data", str(data)) if data else ()), *(("--faulty",) if department == faulty else ()),
+            )
+            for number, department in enumerate(site.departments)
+        ]
+    )  # fmt: skip
+    found: dict[str, list[str]] = {}
+    for path in sorted(planted.glob("*.json")):
+        found |= json.loads(path.read_text("utf-8"))
+    return found
+
+
+def deliver_again(site: Site, department: Department, *, data: Path | None = None) -> None:
+    """Have one department deliver its tables anew, without the fault."""
+    number = site.departments.index(department)
+    run_module(
+        SAMPLE, "--home", str(site.node(department)), "--key", department.key, "--owner", department.organisation,
+        "--number", str(number), "--of", str(len(site.departments)), *(("--data", str(data)) if data else ()),
+    )  # fmt: skip
+
+
+def bind_tables(site: Site) -> list[dict[str, Any]]:
+    """Have every department bind its tables and run their quality suites; departments work side by side.
+
+    Returns:
+        Per resource: node, verdict, score and the paths of its report.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=len(site.departments)) as pool:
+        return [row for rows in pool.map(lambda d: _bind(site, d), site.departments) for row in rows]
+
+
+def assess(site: Site, department: Department, resource: str) -> dict[str, Any]:
+    """Have a department run the suite of one resource; a failed verdict is a result, not an error."""
+    home = str(site.node(department))
+    text = run_module(NODE_CLI, "quality", "run", resource, "--home", home, "--json", accept=(0, 1))
+    return {"node": department.node, **json.loads(text.strip().splitlines()[-1])}
+
+
+def _bind(site: Site, department: Department) -> list[dict[str, Any]]:
+    home = site.node(department)
+    entries = sorted((home / "catalogue").glob("*.toml"))
+    run_module(NODE_CLI, "bind", *(str(entry) for entry in entries), "--home", str(home))
+    return [assess(site, department, entry.stem) for entry in entries]

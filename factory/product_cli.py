@@ -1,0 +1,195 @@
+"""``shufang request`` and ``shufang product``: the operator's own acts, step by step."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from factory.terminal import show
+
+if TYPE_CHECKING:
+    from factory.site.operator import OperatorDesk
+
+request_app = typer.Typer(help="用数申请 | Data requests.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="产品 | Products, from build to package.", no_args_is_help=True, add_completion=False)
+
+Home = Annotated[Path, typer.Option("--home", help="部署目录 | folder of the deployment")]
+AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")]
+Product = Annotated[str, typer.Argument(help="产品 id@版本 | product id@version")]
+_HOME = Path("out/site")
+
+
+@request_app.command("submit")
+def submit(file: Annotated[Path, typer.Argument()], home: Home = _HOME, as_json: AsJson = False) -> None:
+    """提交用数申请 | Submit a data request (TOML), fields justified one by one.
+
+    Example: shufang request submit clinic-request.toml --home out/site
+    """
+    from factory.registry.request import read_request
+
+    with _desk(home) as desk:
+        request = read_request(file.read_text("utf-8"), operator=desk.identity.id, now=_now())
+        body = desk.agency().submit_request(request.to_payload())
+    show(
+        body,
+        as_json=as_json,
+        text=f"{body['request_id']}：{body['state']}\nNext: shufang agency rule {body['request_id']} --home AGENCY …",
+    )
+
+
+@request_app.command("status")
+def request_status(request_id: Annotated[str, typer.Argument()], home: Home = _HOME, as_json: AsJson = False) -> None:
+    """申请进展与核减字段 | Where a request stands, and what was cut."""
+    with _desk(home) as desk:
+        show(desk.agency().request_status(request_id), as_json=as_json)
+
+
+@request_app.command("offer")
+def offer(request_id: Annotated[str, typer.Argument()], home: Home = _HOME, as_json: AsJson = False) -> None:
+    """把已签授权送达部门 | Take the grant that both registrars signed to its departments.
+
+    Each department then decides: shufang-node grants approve GRANT.
+    """
+    from factory.demo.acts import offer_grant
+
+    with _desk(home) as desk:
+        grant, digest, states = offer_grant(desk, request_id)
+    show(
+        {"grant_id": grant.grant_id, "grant_sha256": digest, "states": states},
+        as_json=as_json,
+        text=f"{grant.grant_id}：{states}\nNext, in each department: shufang-node grants approve {grant.grant_id}",
+    )
+
+
+@app.command("list")
+def list_products(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """产品列表 | Products and where they stand."""
+    from factory.registry.store import Registry
+    from factory.site.founding import open_site
+
+    with Registry.at(open_site(home).operator / "registry.db") as registry:
+        rows = [
+            {"product": case.id, "form": case.document["form"], "state": case.state, "grant": case.document["grant"]}
+            for case in registry.cases("product")
+        ]
+    show(rows, as_json=as_json, text="\n".join(f"{r['product']:<28} {r['form']:<13} {r['state']}" for r in rows))
+
+
+@app.command("show")
+def show_product(product: Product, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """产品的来龙去脉 | One product: its state and every act, from the chained events."""
+    from factory.registry.store import Registry
+    from factory.site.founding import open_site
+
+    with Registry.at(open_site(home).operator / "registry.db") as registry:
+        case, events = registry.get("product", product), registry.events(kind="product", case_id=product)
+    rows = [event.body for event in events]
+    lines = [f"{case.id}  {case.state}"]
+    lines += [f"  {row['at']}  {row['act']:<18} {row['actor']}  {row.get('reason', '')}" for row in rows]
+    show({"product": case.id, "state": case.state, "events": rows}, as_json=as_json, text="\n".join(lines))
+
+
+@app.command("build")
+def build(
+    recipe: Annotated[Path, typer.Argument(help="配方 | recipe (TOML)")],
+    request: Annotated[str, typer.Option("--request", help="已授权的申请 | the granted request")],
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """按配方构建产品 | Build a product from a recipe, under the grant of a request."""
+    from factory.demo.acts import build_product, granted
+
+    with _desk(home) as desk:
+        grant, digest, envelopes = granted(desk, request)
+        built = build_product(
+            desk, recipe, grant, digest, envelopes, progress=lambda text: None if as_json else typer.echo(f"  {text}")
+        )
+        product = desk.workshop().take(built, envelopes)
+    lines = [f"{zh} · {en}" for zh, en in built.headline]
+    show(
+        {"product": product, "metrics": dict(built.metrics), "state": "built"},
+        as_json=as_json,
+        text="\n".join([*lines, f"{product} built. Next: shufang product test {product}"]),
+    )
+
+
+@app.command("test")
+def run_tests(product: Product, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """自动测试与发布前十项评估 | Automated tests and the ten pre-release items. Exit 1 when one fails."""
+    with _desk(home) as desk:
+        findings = desk.workshop().test(product)
+    lines = [f"{'✓' if f.is_ok else '✗'} {f.title_zh} · {f.title_en}: {f.value} ≤ {f.limit} {f.unit}" for f in findings]
+    show(
+        [finding.to_json() for finding in findings],
+        as_json=as_json,
+        text="\n".join([*lines, f"Next: shufang product review {product}"]),
+    )
+
+
+@app.command("review")
+def review(product: Product, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """准备评审材料 | Have nodes and operator sign the joint statements and lay the bundle for two reviewers."""
+    with _desk(home) as desk:
+        folder = desk.workshop().lay_bundle(product)
+    show(
+        {"bundle": folder},
+        as_json=as_json,
+        text=f"{folder}\nNext, two reviewers of two bodies: shufang review sign {folder} --home REVIEWER --approve",
+    )
+
+
+@app.command("register")
+def register(product: Product, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """申请登记 | Deliver the pre-release report, store the evidence and apply for registration."""
+    with _desk(home) as desk:
+        application = desk.workshop().register(product)
+    show(
+        {"application_id": application},
+        as_json=as_json,
+        text=f"{application}\nNext, at the agency: shufang agency register {application} --home AGENCY --approve …",
+    )
+
+
+@app.command("release")
+def release(
+    product: Product,
+    home: Home = _HOME,
+    dest: Annotated[Path | None, typer.Option("--dest", help="产品包目录 | folder of the package")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """发布产品 | Sign the release; once both registrars have signed it too, write the package.
+
+    Run it once, let both registrars run `shufang release sign`, then run it again.
+    """
+    from factory.release.errors import SigningRefusedError
+
+    with _desk(home) as desk:
+        workshop = desk.workshop()
+        folder = workshop.lay_release(product)
+        target = dest or desk.site.packages / product.replace("@", "_")
+        try:
+            workshop.package(product, target)
+        except SigningRefusedError as error:
+            show(
+                {"release": folder, "package": None, "waits_for": str(error)},
+                as_json=as_json,
+                text=f"{error}\nNext, each registrar: shufang release sign {folder} --home REGISTRAR",
+            )
+            raise typer.Exit(1) from None
+    show(
+        {"release": folder, "package": target},
+        as_json=as_json,
+        text=f"{target}\nNext: shufang verify {target} --root …",
+    )
+
+
+def _desk(home: Path) -> "OperatorDesk":
+    from factory.site.founding import open_site
+    from factory.site.operator import OperatorDesk
+
+    return OperatorDesk(open_site(home))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

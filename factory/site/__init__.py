@@ -1,0 +1,1 @@
+"""A whole deployment on one machine: every party with its own folder, keys and processes."""

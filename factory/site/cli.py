@@ -1,0 +1,89 @@
+"""``shufang up``, ``status``, ``down`` and ``catalogue``: an embedded deployment for exploration."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from factory.terminal import show
+
+Home = Annotated[Path, typer.Option("--home", help="部署目录 | folder of the deployment")]
+AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")]
+_HOME = Path("out/site")
+
+
+def up(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """启动整套系统 | Start hub, relay, agency, witness and three nodes; make them first if there are none.
+
+    Example: shufang up --home out/site
+    """
+    from factory.demo.tables import bind_tables, lay_tables
+    from factory.site.founding import found_site, open_site
+    from factory.site.layout import Site
+    from factory.site.stack import start_stack, status_of
+
+    def tell(text: str) -> None:
+        if not as_json:
+            typer.echo(f"  {text} …")
+
+    if (home / "site.json").exists():
+        site = open_site(home)
+    else:
+        site = Site(home)
+        found_site(site, tell=tell)
+        lay_tables(site)
+        bind_tables(site)
+    start_stack(site)
+    found = status_of(site)
+    rows = [{"name": child.name, "pid": child.pid} for child in found.children] if found else []
+    text = "\n".join(f"  {row['name']:<12} pid {row['pid']}" for row in rows)
+    show(
+        {"home": home, "processes": rows},
+        as_json=as_json,
+        text=f"{text}\n已启动 running. 结束 end it: shufang down --home {home}",
+    )
+
+
+def status(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """查看运行状态 | Is it running? Exit 1 when not."""
+    from factory.site.founding import open_site
+    from factory.site.stack import status_of
+
+    found = status_of(open_site(home))
+    rows: list[dict[str, Any]] = (
+        [{"name": c.name, "pid": c.pid, "restarts": c.restarts} for c in found.children] if found else []
+    )
+    lines = [f"  {r['name']:<12} pid {r['pid'] or '-'} 重启 restarts {r['restarts']}" for r in rows]
+    head = "运行中 running" if found else f"未运行 not running; start it with: shufang up --home {home}"
+    show({"running": found is not None, "processes": rows}, as_json=as_json, text="\n".join([head, *lines]))
+    if found is None:
+        raise typer.Exit(1)
+
+
+def down(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """停止整套系统 | End every process of the deployment."""
+    from factory.site.founding import open_site
+    from factory.site.stack import stop_stack
+
+    stopped = stop_stack(open_site(home))
+    show({"stopped": stopped}, as_json=as_json, text="已停止 stopped" if stopped else "未运行 not running")
+
+
+def catalogue(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """公共数据资源目录 | The public extract of every node's catalogue, asked of the nodes.
+
+    Example: shufang catalogue --home out/site --json
+    """
+    from factory.site.founding import open_site
+    from factory.site.operator import OperatorDesk
+
+    site = open_site(home)
+    with OperatorDesk(site) as desk:
+        nodes = desk.nodes()
+        rows = [
+            {"node": department.node, **entry}
+            for department in site.departments
+            for entry in nodes.ask(department.node, "node.describe").body["resources"]
+        ]
+    lines = [f"{row['id']:<26} v{row['version']}  {row['name_zh']} {row['name_en']}  {row['state']}" for row in rows]
+    show(rows, as_json=as_json, text="\n".join(lines))

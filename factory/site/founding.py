@@ -1,0 +1,196 @@
+"""Found an embedded deployment: every party makes its own keys in its own process and enrols.
+
+The acts of officials are commands run on their own homes: registrars sign trust data, the
+agency admits, departments install the answer. This process is the operator and opens the
+operator's home alone.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from factory.errors import FactoryError
+from factory.files import write_atomic
+from factory.identity import load_identity, write_key_file
+from factory.site.layout import AGENCY_TITLE, CLIENT, OPERATOR, REGISTRARS, REVIEWERS, Office, Site
+from factory.site.processes import free_port, run_module, run_modules
+from factory.trust import load_trust, write_trust_folder
+
+CLI, NODE_CLI = "factory.cli", "nodes.cli"
+Tell = Callable[[str], None]
+
+
+class SiteExistsError(FactoryError):
+    """There is a deployment in this folder already."""
+
+    code = "site.exists"
+
+
+def found_site(site: Site, *, tell: Tell = lambda _: None) -> None:
+    """Make every party's home, the trust data, the log with its witness, and the settings of hub and relay.
+
+    Args:
+        site: folder that holds no deployment yet.
+        tell: gets a short text per stage.
+
+    Raises:
+        SiteExistsError: there is one.
+        ProcessFailedError: a party's command failed.
+    """
+    if site.agency.exists():
+        raise SiteExistsError(f"expected no deployment in {site.folder}; choose another folder, or start the one there")
+    site.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    tell("keys")
+    run_modules([*(_identity(site, office) for office in REGISTRARS), ("factory.site.witnessing", str(site.folder))])
+    run_module(
+        CLI, "agency", "init", "--home", str(site.agency), "--organisation", "org-agency",
+        "--title-zh", AGENCY_TITLE[0], "--title-en", AGENCY_TITLE[1],
+        *(text for office in REGISTRARS for text in ("--registrar", str(site.home(office.id)))),
+        *(text for number in (1, 2, 3) for text in ("--root-folder", str(site.folder / "root" / str(number)))),
+        "--tlog-policy", str(site.folder / "tlog-policy.txt"),
+    )  # fmt: skip
+    root = site.folder / "1.root.json"
+    write_atomic(root, (site.agency / "trust" / "root.json").read_bytes())
+    hub, relay = free_port(), free_port()
+    tell("enrolment")
+    run_modules(
+        [
+            *(_identity(site, office, root) for office in (OPERATOR, *REVIEWERS, CLIENT)),
+            *(_node(site, department, root, hub, relay) for department in site.departments),
+        ]
+    )
+    _found_hub(site, hub, relay)
+    homes = [site.home(office.id) for office in (OPERATOR, *REVIEWERS, CLIENT)]
+    homes += [site.node(department) for department in site.departments]
+    run_module(CLI, "agency", "admit", "--home", str(site.agency), *(str(home / "enrolment.json") for home in homes))
+    publish(site)
+    tell("admission")
+    answers = site.folder / "answers"
+    actors = [OPERATOR.id, *(o.id for o in REVIEWERS), CLIENT.id, *(d.node for d in site.departments)]
+    actors += [office.id for office in REGISTRARS]
+    run_module(CLI, "agency", "response", "--home", str(site.agency), "--out", str(answers), *actors)
+    run_modules(
+        [
+            *(_install(site, office, answers, root) for office in (OPERATOR, *REVIEWERS, CLIENT, *REGISTRARS)),
+            *(
+                (NODE_CLI, "admit-response", str(answers / f"{d.node}.answer.json"), "--home", str(site.node(d)))
+                for d in site.departments
+            ),
+        ]
+    )
+    write_actors(site)
+    write_atomic(
+        site.folder / "site.json",
+        json.dumps({"departments": [department.key for department in site.departments]}).encode(),
+    )
+
+
+def publish(site: Site) -> None:
+    """Have both registrars sign the pending trust data and the agency publish it."""
+    for office in REGISTRARS:
+        run_module(CLI, "agency", "sign-trust", "--home", str(site.home(office.id)), "--agency", str(site.agency))
+    run_module(CLI, "agency", "publish", "--home", str(site.agency))
+
+
+def update_trust(site: Site) -> None:
+    """Take the agency's published trust data into the operator's home and give the relay the new list.
+
+    In a deployment of several machines the operator fetches it from the agency's service.
+    """
+    files = _repository(site.agency / "trust")
+    write_trust_folder(site.operator / "trust", files, now=datetime.now(UTC))
+    write_actors(site)
+
+
+def write_actors(site: Site) -> None:
+    """Give the relay the agency's current list of actors."""
+    trust = load_trust(site.operator / "trust", now=datetime.now(UTC))
+    write_atomic(site.hub_settings.parent / "actors.json", trust.actors.to_payload())
+
+
+def _repository(folder: Path) -> dict[str, bytes]:
+    from factory.trust import read_trust_folder
+
+    return dict(read_trust_folder(folder))
+
+
+def _identity(site: Site, office: Office, root: Path | None = None) -> tuple[str, ...]:
+    pinned = ("--root", str(root)) if root else ()
+    return (
+        CLI, "identity", "init", "--home", str(site.home(office.id)), "--id", office.id,
+        "--organisation", office.organisation, "--title-zh", office.title_zh, "--title-en", office.title_en,
+        "--role", office.role, *pinned,
+    )  # fmt: skip
+
+
+def _node(site: Site, department: object, root: Path, hub: int, relay: int) -> tuple[str, ...]:
+    from factory.site.layout import Department
+
+    if not isinstance(department, Department):
+        raise TypeError("expected a department")
+    return (
+        NODE_CLI, "init", "--home", str(site.node(department)), "--id", department.node,
+        "--organisation", department.organisation, "--title-zh", department.title_zh,
+        "--title-en", department.title_en, "--hub", f"127.0.0.1:{hub}", "--relay", f"https://127.0.0.1:{relay}",
+        "--root", str(root),
+    )  # fmt: skip
+
+
+def _install(site: Site, office: Office, answers: Path, root: Path) -> tuple[str, ...]:
+    return (
+        CLI, "identity", "install", "--home", str(site.home(office.id)), str(answers / f"{office.id}.answer.json"),
+        "--root", str(root),
+    )  # fmt: skip
+
+
+def _found_hub(site: Site, hub: int, relay: int) -> None:
+    folder = site.hub_settings.parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_key_file(folder / "server.pem", key)
+    public = folder / "server.pub.pem"
+    write_atomic(
+        public,
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
+    )
+    run_module(
+        CLI, "agency", "issue-server", "--home", str(site.agency), str(public), "--name", "hub",
+        "--out", str(folder / "server.crt"),
+    )  # fmt: skip
+    write_atomic(folder / "ca.crt", (site.agency / "ca" / "ca.crt").read_bytes())
+    shared = 'cert_path = "server.crt"\nkey_path = "server.pem"\nca_path = "ca.crt"\n'
+    write_atomic(
+        site.hub_settings,
+        f'[hub]\nhome = "superlink"\nport = {hub}\n{shared}\n'
+        f'[relay]\nport = {relay}\n{shared}actors_path = "actors.json"\n'.encode(),
+    )
+    write_atomic(site.agency / "agency.toml", f'relay_url = "https://127.0.0.1:{relay}"\n'.encode())
+
+
+def open_site(folder: Path) -> Site:
+    """Return the deployment in ``folder``.
+
+    Raises:
+        SiteMissingError: there is none.
+    """
+    from factory.site.layout import DEPARTMENTS, HOSPITALS
+
+    try:
+        keys: Sequence[str] = json.loads((folder / "site.json").read_text("utf-8"))["departments"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SiteMissingError(
+            f"expected a deployment in {folder}; make one with: shufang up --home {folder}"
+        ) from error
+    known = DEPARTMENTS if len(keys) == len(DEPARTMENTS) else HOSPITALS
+    load_identity(folder / OPERATOR.id)
+    return Site(folder, known)
+
+
+class SiteMissingError(FactoryError):
+    """There is no deployment in this folder."""
+
+    code = "site.missing"
