@@ -175,11 +175,11 @@ def _build(job: _Job, desk: OperatorDesk) -> None:
             built = build_product(desk, path, grant, digest, envelopes, progress=tell.progress, trial=bank)
             for zh, en in built.headline:
                 tell.line(zh, en)
-            if answers:
-                right = sum(a == b for a, b in zip(answers, expected, strict=True))
-                yes = sum(answers)
+            if bank.answers:
+                yes, right = sum(bank.answers), sum(map(bool.__eq__, bank.answers, bank.expected))
                 tell.line(
-                    f"应用单位所见：{yes} 是、{len(answers) - yes} 否，{right} 条与事实一致", "as the bank sees it"
+                    f"应用单位所见：{yes} 是、{len(bank.answers) - yes} 否，{right} 条与事实一致",
+                    f"the bank sees {yes} yes, {len(bank.answers) - yes} no; {right} are right",
                 )
             workshop = desk.workshop(canaries)
             job.products[form] = workshop.take(built, envelopes)
