@@ -12,7 +12,6 @@ import http.client
 import logging
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -25,11 +24,7 @@ from urllib.parse import urlencode
 from nodes.contract.errors import ContractError
 from nodes.contract.frames import WAIT_S_MAX, Frame, RelayRefusedError, unpack_frames
 from nodes.contract.parameters import LIMITS
-
-# httpx loads its command-line tool, and with it pygments, wherever rich is installed; nobody here
-# uses it, and it is a third of what starting an agent costs.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # the way to say "cannot be imported"
-import httpx  # noqa: E402
+from nodes.light_httpx import httpx
 
 _log = logging.getLogger(__name__)
 

@@ -13,10 +13,9 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import httpx
-
 from factory.hub.bus import NodeUnreachableError
 from nodes.contract.frames import RelayRefusedError, control_session, session_of
+from nodes.light_httpx import httpx
 from nodes.relay_client import BACKOFF_S, RelayClient, RelayPlaneSettings
 
 SESSION_TTL_S = 3600

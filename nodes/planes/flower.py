@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from nodes.contract.errors import ContractError
 from nodes.contract.parameters import BUNDLE_SHA256, PARCEL_MESSAGE_TYPE
 from nodes.flower_runtime import inflate, push, quiet_flower, runtime_client, to_parcel, to_record
+from nodes.light_httpx import httpx
 from nodes.planes.supernode import PORT_FILE, ensure_secret
 from nodes.relay_client import Handler
 
