@@ -11,10 +11,9 @@ Privacy:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import rbcl
-
 from nodes.contract import voprf
 from nodes.contract.errors import BadElementError, BadProofError
+from nodes.contract.group import rbcl
 from nodes.contract.voprf import VOPRF_MODE
 
 

@@ -16,9 +16,8 @@ Privacy:
 import hashlib
 from collections.abc import Sequence
 
-import rbcl
-
 from nodes.contract.errors import BadElementError
+from nodes.contract.group import rbcl
 
 OPRF_MODE = 0
 VOPRF_MODE = 1

@@ -12,10 +12,9 @@ Privacy:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import rbcl
-
 from nodes.contract import voprf
 from nodes.contract.errors import BadElementError
+from nodes.contract.group import rbcl
 from nodes.contract.voprf import VOPRF_MODE
 
 
