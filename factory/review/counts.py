@@ -1,49 +1,37 @@
 """Minimum counts: no published table shows a small group, or lets one be worked out.
 
-Reads ``tables.json`` of a report: every number of a count table is none or at least the
-minimum (less the rounding base), a multiple of the base, and no suppressed cell is the only
-one in a row or column whose total is published.
+Reads the ``tables.json`` that the agency protected (``factory.agency.tables``) as an
+outsider would: every number of a count table is none or at least the minimum (less the
+rounding base) and a multiple of the base, and no suppressed cell is the only one in a line
+whose total is published.
 
 Privacy: a finding counts cells; it repeats none of them.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 from factory.review.finding import Finding, examined
 
-COUNT_UNITS = frozenset(
-    {
-        "人", "家", "户", "例", "条", "个", "次", "笔", "件", "宗", "起", "名", "人次", "家次",
-        "persons", "people", "enterprises", "households", "cases", "records", "entities", "times", "fines", "patients",
-        "items", "rows", "companies", "taxpayers", "visits",
-    }
-)  # fmt: skip
-"""Units of tables that count entities."""
+COUNTING = frozenset({"count", "crosstab"})
+"""Kinds of tables whose numbers are counts of entities."""
 
-_TOTALS = ("合计", "总计", "Total")
+_TOTAL = "*"
 
 
-def check_counts(
-    files: Mapping[str, bytes],
-    *,
-    cell_min: int,
-    round_base: int,
-    count_units: Collection[str] = COUNT_UNITS,
-    path: str = "tables.json",
-) -> Finding:
+def check_counts(files: Mapping[str, bytes], *, cell_min: int, round_base: int, path: str = "tables.json") -> Finding:
     """Check the counts of a report.
 
     Args:
         files: the product's files by path.
         cell_min: fewest entities behind a published number.
         round_base: published counts are multiples of this.
-        count_units: units whose tables count entities.
         path: the tables' file.
     """
     tables = json.loads(files[path])["tables"]
-    counting = [table for table in tables if {table["unit_zh"], table["unit_en"]} & set(count_units)]
+    counting = [table for table in tables if table["kind"] in COUNTING]
     small = sum(_small(table, cell_min, round_base) for table in counting)
     derivable = sum(_derivable(table) for table in tables)
     return Finding(
@@ -61,33 +49,29 @@ def check_counts(
             "count_tables": len(counting),
             "small_cells": small,
             "derivable_cells": derivable,
-            "suppressed_cells": sum(
-                value is None for table in tables for row in table["rows"] for value in row["values"]
-            ),
+            "suppressed_cells": sum(cell["state"] == "suppressed" for table in tables for cell in table["cells"]),
             "files": examined({path: files[path]}),
         },
     )
 
 
 def _small(table: Mapping[str, Any], cell_min: int, round_base: int) -> int:
-    bad = 0
-    for row in table["rows"]:
-        for value in row["values"]:
-            if value is None:
-                continue
-            number = int(value)
-            # Rounding moves a count by less than one base, so a true minimum may show as the multiple below it.
-            bad += number != 0 and (number <= cell_min - round_base or number % round_base != 0)
-    return bad
+    numbers = [int(cell["value"]) for cell in table["cells"] if cell["value"] is not None]
+    # Rounding moves a count by less than one base, so a true minimum may show as the multiple below it.
+    return sum(number != 0 and (number <= cell_min - round_base or number % round_base != 0) for number in numbers)
 
 
 def _derivable(table: Mapping[str, Any]) -> int:
-    rows, columns = table["rows"], table["columns"]
-    last_row_total = bool(rows) and str(rows[-1]["title"]).startswith(_TOTALS)
-    last_column_total = bool(columns) and str(columns[-1]).startswith(_TOTALS)
-    lines: list[list[Any]] = []
-    if last_column_total:
-        lines += [list(row["values"]) for row in rows]
-    if last_row_total:
-        lines += [[row["values"][place] for row in rows] for place in range(len(columns))]
-    return sum(line[-1] is not None and sum(value is None for value in line[:-1]) == 1 for line in lines)
+    """Count lines whose total and all parts but one are published. A mean's total is no sum of its parts."""
+    if table["kind"] == "mean":
+        return 0
+    states = {tuple(cell["at"]): cell["state"] for cell in table["cells"]}
+    axes = [list(axis) for axis in table["axes"]]
+    found = 0
+    for place, axis in enumerate(axes):
+        others = [[*labels, _TOTAL] for number, labels in enumerate(axes) if number != place]
+        for rest in product(*others):
+            line = [states[*rest[:place], label, *rest[place:]] for label in axis]
+            total = states[*rest[:place], _TOTAL, *rest[place:]]
+            found += total != "suppressed" and line.count("suppressed") == 1
+    return found

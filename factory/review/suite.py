@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from factory.review.canary import check_canaries
-from factory.review.counts import COUNT_UNITS, check_counts
+from factory.review.counts import check_counts
 from factory.review.finding import Finding
 from factory.review.identifiers import check_identifiers
 from factory.review.membership import AUC_LIMIT_MICRO, check_membership_metrics
@@ -23,14 +23,12 @@ class Limits:
         cell_min, round_base: of published counts.
         membership_auc_micro: largest area of the membership attack.
         allow_credit_codes: the product is about public enterprise information.
-        count_units: units of tables that count entities.
     """
 
     cell_min: int
     round_base: int
     membership_auc_micro: int = AUC_LIMIT_MICRO
     allow_credit_codes: bool = False
-    count_units: frozenset[str] = COUNT_UNITS
 
 
 def run_tests(
@@ -59,9 +57,7 @@ def run_tests(
     if canaries or canary_digests:
         findings.insert(0, check_canaries(files, values=canaries, digests=canary_digests))
     if "tables.json" in files:
-        findings.append(
-            check_counts(files, cell_min=limits.cell_min, round_base=limits.round_base, count_units=limits.count_units)
-        )
+        findings.append(check_counts(files, cell_min=limits.cell_min, round_base=limits.round_base))
     if form == "model":
         findings.append(check_membership_metrics(dict(metrics), limit_micro=limits.membership_auc_micro))
     return tuple(findings)
