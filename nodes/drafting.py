@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nodes.catalogue_entries import CatalogueEntry, Column, ColumnType, Storage, parse_entry
-from nodes.errors import TableEncodingError, TableError, TableMissingError
+from nodes.errors import CatalogueError, TableEncodingError, TableError, TableMissingError
 from nodes.tables import read_header
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def draft_entry(
         raise TableMissingError(f"expected a table at {table}; correct the path")
     is_parquet = table.suffix.lower() == ".parquet"
     stated = "utf-8" if is_parquet else encoding or _encoding_of(table)
-    read_header(table, encoding=stated)
+    header = read_header(table, encoding=stated)
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise CatalogueError(f"expected each column once in {table.name}, got {', '.join(twice[:5])} again; rename it")
     types, distinct, rows = _described(table, stated, is_parquet=is_parquet)
     types |= dict.fromkeys(set(text_columns) & set(types), "text")
     return parse_entry(
