@@ -140,8 +140,7 @@ def build(
         headline=(
             (
                 f"{len(statistics.contributors)} 个节点共同签认后解密；{len(tables)} 张表，隐去 {suppressed} 个单元格",
-                f"opened after {len(statistics.contributors)} nodes co-signed; {len(tables)} tables, "
-                f"{suppressed} cells suppressed",
+                f"co-signed by {len(statistics.contributors)} nodes; {len(tables)} tables, {suppressed} cells hidden",
             ),
         ),
         evidence={"agency_result": statistics.agency_result.to_bytes()},

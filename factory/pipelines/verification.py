@@ -26,7 +26,7 @@ LEARNS = (
     Learns(
         "application_unit",
         "每次核验只得到是或否；另得所在分桶的标签（伪随机值，不含任何登记内容）。",
-        "yes or no per question, and the tags of the question's bucket: pseudorandom, they say nothing of the register.",
+        "yes or no per question, and the pseudorandom tags of its bucket, which say nothing of the register.",
     ),
     Learns(
         "node",

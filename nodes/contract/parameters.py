@@ -124,4 +124,4 @@ PARCEL_MESSAGE_TYPE = "query.parcel"
 """The one Flower message type a node answers; its content is one parcel."""
 
 BUNDLE_SHA256 = "a7822fc704dbab454271227242627c02021c3564e53968601e74f8dc44590ea9"
-"""Digest of the one Flower bundle a node accepts. It holds no code; ``factory.hub.bundle`` makes it, a test compares."""
+"""Digest of the one Flower bundle a node accepts. It holds no code; ``factory.hub.bundle`` makes it."""

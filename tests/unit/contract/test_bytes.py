@@ -153,15 +153,15 @@ def test_a_sealed_message_does_not_open_with_another_key_or_altered() -> None:
 
 
 def query(**changes: object) -> Query:
-    fields: dict = dict(
-        query_id="q-1",
-        kind="node.describe",
-        sender="operator",
-        recipient="node-a",
-        body={},
-        issued_at=NOW,
-        expires_at=NOW,
-    )
+    fields: dict = {
+        "query_id": "q-1",
+        "kind": "node.describe",
+        "sender": "operator",
+        "recipient": "node-a",
+        "body": {},
+        "issued_at": NOW,
+        "expires_at": NOW,
+    }
     return Query(**{**fields, **changes})
 
 
