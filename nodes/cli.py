@@ -66,6 +66,7 @@ def init(
     hub: Annotated[str, typer.Option("--hub", help="主机:端口 host:port of the hub")] = "",
     relay: Annotated[str, typer.Option("--relay", help="https://host:port")] = "",
     plane: Annotated[list[str] | None, typer.Option("--plane", help="flower, relay; repeatable")] = None,
+    hub_poll_ms: Annotated[int, typer.Option("--hub-poll-ms", help="空闲时询问枢纽的间隔 idle poll")] = 1000,
     home: Home = _HOME,
     json_out: Json = False,
 ) -> None:
@@ -75,7 +76,15 @@ def init(
     from nodes.settings import PLANES, NodeSettings
 
     settings = NodeSettings(
-        home.absolute(), node_id, organisation, title_zh, title_en, hub, relay, tuple(plane) if plane else PLANES
+        home.absolute(),
+        node_id,
+        organisation,
+        title_zh,
+        title_en,
+        hub,
+        relay,
+        tuple(plane) if plane else PLANES,
+        hub_poll_ms=hub_poll_ms,
     )
     try:
         root_bytes = root.read_bytes()

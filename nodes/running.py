@@ -25,6 +25,7 @@ def children_of(settings: NodeSettings) -> list[Child]:
             ca_path=settings.certs / "ca.crt",
             key_path=settings.keys / "hub.pem",
             work_dir=settings.home / "flower",
+            idle_poll_s=settings.hub_poll_ms / 1000,
         )
         children.append(Child("supernode", (sys.executable, "-P", *plane.supernode_arguments)))
     children.append(Child("agent", (sys.executable, "-P", "-m", "nodes.agent.serve", "--home", str(settings.home))))

@@ -36,6 +36,7 @@ class NodeSettings:
         auto_approve_grants: sign every valid grant at once; for throw-away trials only.
         session_idle_s: after how many idle seconds an open session expires.
         workers: how many parcels are handled at the same time.
+        hub_poll_ms: how often an idle node asks the hub for work, in milliseconds.
     """
 
     home: Path
@@ -52,6 +53,7 @@ class NodeSettings:
     auto_approve_grants: bool = False
     session_idle_s: int = 3600
     workers: int = 4
+    hub_poll_ms: int = 1000
 
     def __post_init__(self) -> None:
         for name, value in (("id", self.id), ("organisation", self.organisation)):
@@ -63,8 +65,10 @@ class NodeSettings:
                 ) from None
         if not self.planes or any(plane not in PLANES for plane in self.planes):
             raise SettingsError(f"expected planes out of {', '.join(PLANES)}")
-        if self.rows_min < 1 or self.session_idle_s < 1 or self.workers < 1:
-            raise SettingsError("expected rows_min, session_idle_s and workers of at least 1")
+        if self.rows_min < 1 or self.session_idle_s < 1 or self.workers < 1 or self.hub_poll_ms < 50:
+            raise SettingsError(
+                "expected rows_min, session_idle_s and workers of at least 1, hub_poll_ms of at least 50"
+            )
 
     @property
     def keys(self) -> Path:

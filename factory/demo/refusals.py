@@ -51,11 +51,24 @@ def show_held(desk: OperatorDesk, grant: Grant, digest: str, node: str, recipe: 
     return _ask(desk, grant, digest, node, uses_of(recipe)[node], recipe=recipe, zh="暂停的表", en="held table")
 
 
-def refused_orders(site: Site, desk: OperatorDesk, recipe_path: Path) -> list[Shown]:
-    """Send an order for an ungranted column, one too many, and one under an expired grant.
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A grant of its own that allows one use and lives for seconds.
 
-    The last two run under a grant of their own that allows one use and lives for seconds.
+    Attributes:
+        grant, digest: the grant.
+        recipe: what its orders ask for.
+        ends: when it expires.
     """
+
+    grant: Grant
+    digest: str
+    recipe: Recipe
+    ends: datetime
+
+
+def refused_orders(site: Site, desk: OperatorDesk, recipe_path: Path) -> tuple[list[Shown], Probe]:
+    """Send an order for an ungranted column and one too many; return the grant that will have expired soon."""
     recipe = read_recipe(recipe_path)
     node = recipe.nodes[0]
     probe = recipe.model_copy(update={"scenario": recipe.scenario.model_copy(update={"id": "probe"})})
@@ -77,9 +90,15 @@ def refused_orders(site: Site, desk: OperatorDesk, recipe_path: Path) -> list[Sh
         raise NotRefusedError(f"expected the first use to be accepted: {first}")
     session.close()
     shown.append(_ask(desk, grant, digest, node, uses, recipe=recipe, zh="超次使用", en="over-used grant"))
-    time.sleep(max(0.0, (ends - datetime.now(UTC)).total_seconds() + 1))
-    shown.append(_ask(desk, grant, digest, node, uses, recipe=recipe, zh="过期授权", en="expired grant"))
-    return shown
+    return shown, Probe(grant, digest, recipe, ends)
+
+
+def show_expired(desk: OperatorDesk, probe: Probe) -> Shown:
+    """Send an order under a grant whose time is over."""
+    time.sleep(max(0.0, (probe.ends - datetime.now(UTC)).total_seconds() + 1))
+    node = probe.recipe.nodes[0]
+    uses = uses_of(probe.recipe)[node]
+    return _ask(desk, probe.grant, probe.digest, node, uses, recipe=probe.recipe, zh="过期授权", en="expired grant")
 
 
 def show_altered(desk: OperatorDesk, grant: Grant, digest: str) -> Shown:

@@ -16,7 +16,7 @@ from factory.demo.acts import AGREEMENT, build_product, request_text
 from factory.demo.governing import rule, sign_and_approve, submit
 from factory.demo.narrator import Narrator
 from factory.demo.questions import write_questions
-from factory.demo.refusals import Shown, refused_orders, show_altered, show_held
+from factory.demo.refusals import Probe, Shown, refused_orders, show_altered, show_expired, show_held
 from factory.demo.tables import assess, bind_tables, deliver_again, lay_tables
 from factory.demo.trialling import try_questions
 from factory.errors import FactoryError
@@ -53,6 +53,7 @@ class _Job:
     refusals: list[Shown] = field(default_factory=list)
     products: dict[str, str] = field(default_factory=dict)
     packages: dict[str, Path] = field(default_factory=dict)
+    probe: Probe = field(init=False)
 
 
 def run_demo(out: Path, *, data: Path | None = None, keep: bool = False) -> int:
@@ -77,6 +78,8 @@ def run_demo(out: Path, *, data: Path | None = None, keep: bool = False) -> int:
             _govern(job, desk)
             _refuse(job, desk)
             _build(job, desk)
+            with job.tell.step("节点拒绝：过期授权", "refused: expired grant"):
+                _say(job, show_expired(desk, job.probe))
         _release(job)
         code = _verify(job)
         _finish(job, code)

@@ -93,12 +93,20 @@ def gather(
         if _signer(data, trust, NODE_RUN, now) != node:
             raise EvidenceMissingError(f"expected {node}'s own run statement")
         sources[f"run-{node}", node] = data
-        for used in read(Envelope.from_bytes(data).payload, NODE_RUN)[1]["resources"]:
+
+    def stated_by(node: str) -> list[tuple[str, bytes, bytes]]:
+        found = []
+        for used in read(Envelope.from_bytes(runs[node]).payload, NODE_RUN)[1]["resources"]:
             resource = str(used["id"])
             stated = desk.resource_statement(node, resource)
             quality = read(Envelope.from_bytes(stated).payload, RESOURCE)[1]["quality"]
+            found.append((resource, stated, desk.quality_report(node, resource, quality["report_sha256"])))
+        return found
+
+    for node, rows in desk.each(sorted(runs), stated_by).items():
+        for resource, stated, report in rows:
             sources[f"resource-{resource}", node] = stated
-            quality_reports[resource] = desk.quality_report(node, resource, quality["report_sha256"])
+            quality_reports[resource] = report
     _require_departments(sources, grant, sorted(runs))
     return Gathered(grant, digest, sources, quality_reports)
 
@@ -114,14 +122,17 @@ def sign_joint(dossier: Dossier, operator: Identity, desk: NodeDesk) -> dict[tup
     build, privacy = build_statement(dossier), privacy_statement(dossier)
     signed = {("build", operator.id): sign(operator.key, PAYLOAD_TYPE, build).to_bytes()}
     files = _contents(dossier)
-    for node in dossier.participants:
-        envelopes = desk.countersign(
+
+    def countersign(node: str) -> dict[str, bytes]:
+        return desk.countersign(
             node,
             grant_sha256=dossier.grant_sha256,
             sessions=_sessions_of(dossier, node),
             statements={BUILD: build, PRIVACY: privacy},
             files=files,
         )
+
+    for node, envelopes in desk.each(dossier.participants, countersign).items():
         signed["build", node] = envelopes[BUILD]
         signed["privacy", node] = envelopes[PRIVACY]
     return signed
@@ -136,14 +147,17 @@ def sign_release(
         NodeRefusedError: a node does not know what the release says.
     """
     signed = {("release", operator.id): sign(operator.key, PAYLOAD_TYPE, statement).to_bytes()}
-    for node in dossier.participants:
-        envelopes = desk.countersign(
+
+    def countersign(node: str) -> dict[str, bytes]:
+        return desk.countersign(
             node,
             grant_sha256=dossier.grant_sha256,
             sessions=_sessions_of(dossier, node),
             statements={RELEASE: statement},
             files={},
         )
+
+    for node, envelopes in desk.each(dossier.participants, countersign).items():
         signed["release", node] = envelopes[RELEASE]
     return signed
 

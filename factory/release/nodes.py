@@ -7,9 +7,10 @@ Privacy:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from factory.agency.client import Asked, ask_query
 from factory.errors import NodeRefusedError
@@ -20,6 +21,7 @@ from nodes.contract.messages import QueryKind, Refusal
 from nodes.contract.signing import Envelope, SigningKey, VerifyKey, sha256_hex
 from nodes.contract.statement import PAYLOAD_TYPE, RESOURCE, read
 
+T = TypeVar("T")
 QUALITY_REPORT_TYPE = "application/vnd.shufang.quality-report.v1+json"
 
 
@@ -58,24 +60,37 @@ class NodeDesk:
             raise NodeRefusedError(node, answer.code, answer.message)
         return answer
 
+    def each(self, nodes: Sequence[str], act: Callable[[str], T]) -> dict[str, T]:
+        """Do ``act`` for every node at the same time and return what came of it, in the order of ``nodes``.
+
+        Raises:
+            NodeRefusedError, NodeUnreachableError: of the first node that failed, once all have ended.
+        """
+        if not nodes:
+            return {}
+        with ThreadPoolExecutor(max_workers=min(len(nodes), 16)) as pool:
+            futures = {node: pool.submit(act, node) for node in nodes}
+        return {node: future.result() for node, future in futures.items()}
+
     def update_trust(self, nodes: Sequence[str], files: Mapping[str, bytes]) -> None:
         """Bring newer trust data to nodes; each verifies it from its own pin."""
         names = sorted(files)
-        for node in nodes:
-            self.ask(node, QueryKind.TRUST_UPDATE, {"names": names}, [files[name] for name in names])
+        parts = [files[name] for name in names]
+        self.each(nodes, lambda node: self.ask(node, QueryKind.TRUST_UPDATE, {"names": names}, parts))
 
     def offer_grant(self, nodes: Sequence[str], envelopes: Sequence[Envelope]) -> dict[str, str]:
         """Offer a grant to its departments and return its state at each."""
         attachments = [envelope.to_bytes() for envelope in envelopes]
-        return {
-            node: str(self.ask(node, QueryKind.GRANT_OFFER, attachments=attachments).body["state"]) for node in nodes
-        }
+        return self.each(
+            nodes, lambda node: str(self.ask(node, QueryKind.GRANT_OFFER, attachments=attachments).body["state"])
+        )
 
     def grant_signatures(self, nodes: Sequence[str], grant_sha256: str) -> dict[str, bytes]:
         """Return the departments' envelopes of a grant, verified, for those that have approved."""
         found = {}
-        for node in nodes:
-            reply = self.ask(node, QueryKind.GRANT_STATUS, {"grant_sha256": grant_sha256})
+        body = {"grant_sha256": grant_sha256}
+        replies = self.each(nodes, lambda node: self.ask(node, QueryKind.GRANT_STATUS, body))
+        for node, reply in replies.items():
             for data in reply.attachments:
                 envelope = Envelope.from_bytes(data)
                 envelope.open(self.keys[node], PAYLOAD_TYPE)

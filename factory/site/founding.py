@@ -136,7 +136,7 @@ def _node(site: Site, department: object, root: Path, hub: int, relay: int) -> t
         NODE_CLI, "init", "--home", str(site.node(department)), "--id", department.node,
         "--organisation", department.organisation, "--title-zh", department.title_zh,
         "--title-en", department.title_en, "--hub", f"127.0.0.1:{hub}", "--relay", f"https://127.0.0.1:{relay}",
-        "--root", str(root),
+        "--root", str(root), "--hub-poll-ms", "200",
     )  # fmt: skip
 
 
