@@ -104,7 +104,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
     if product["out"]:
         lines.append(f"  写入 written to {product['out']}")
     lines.append("指标 metrics")
-    lines += [f"  {name:<28} {_shown(name, value):>12}" for name, value in document["metrics"].items()]
+    metrics = document["metrics"].items()
+    lines += [f"  {name.removesuffix('_micro'):<28} {_shown(name, value):>12}" for name, value in metrics]
     lines.append(
         f"用量 cost     wall {cost['wall_s']:.1f} s  cpu {cost['cpu_s']:.1f} s  sent {cost['bytes_sent']} B  "
         f"peak {cost['peak_rss_mb']:.0f} MB"

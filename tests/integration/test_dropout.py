@@ -39,6 +39,7 @@ def train(planned, victims):
     return built
 
 
+@pytest.mark.slow
 def test_a_node_killed_in_training_is_left_out_and_the_model_is_made(tmp_path):
     planned = run.plan(trials.EXAMPLES / "model.toml", trials.clinic(tmp_path))
     built = train(planned, ["west"])

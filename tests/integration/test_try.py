@@ -61,6 +61,7 @@ def test_a_column_that_the_table_lacks_is_named_with_those_it_has(clinic, tmp_pa
     assert "(node.catalogue)" in message
 
 
+@pytest.mark.slow
 def test_an_empty_table_is_refused_by_its_own_node(clinic, tmp_path):
     empty = tmp_path / "empty.csv"
     empty.write_text(clinic["west"].read_text("utf-8").splitlines()[0] + "\n")
@@ -77,6 +78,7 @@ def test_bytes_in_no_known_encoding_are_refused(clinic, tmp_path):
     assert message.endswith("(node.table_encoding)")
 
 
+@pytest.mark.slow
 def test_a_table_below_the_fewest_rows_is_refused_under_the_grant(clinic, tmp_path):
     recipe = trials.changed(
         "model.toml", tmp_path, ("rows_min = 30", "rows_min = 400"), ("contributors_min = 2", "contributors_min = 3")
@@ -136,6 +138,7 @@ def test_the_same_tables_and_seed_give_the_same_product(model, clinic):
     assert again.built.sessions != model.built.sessions
 
 
+@pytest.mark.slow
 def test_the_report_is_the_rounded_and_suppressed_count_of_the_pooled_rows(diabetes, tmp_path):
     recipe = trials.changed("report.toml", tmp_path, ("edges = [24, 28]", "edges = [19, 38]"))
     tried = run.run(run.plan(recipe, diabetes), out=tmp_path / "product")
@@ -175,6 +178,7 @@ def test_the_application_unit_alone_gets_the_answers(tmp_path):
     assert sorted(tried.built.files) == ["method.json", "method.md", "openapi.json"]
 
 
+@pytest.mark.slow
 def test_a_register_in_gb18030_is_read_as_such(tmp_path):
     tables = trials.persons(tmp_path, encoding="gb18030")
     run.run(run.plan(trials.EXAMPLES / "verification.toml", tables), out=tmp_path / "product")
@@ -182,6 +186,7 @@ def test_a_register_in_gb18030_is_read_as_such(tmp_path):
     assert sum(json.loads(line)["match"] for line in lines) == 4
 
 
+@pytest.mark.slow
 def test_a_question_without_a_field_is_the_application_units_error(tmp_path):
     tables = trials.persons(tmp_path)
     tables["client"].write_text('{"name": "someone"}\n')
@@ -189,6 +194,7 @@ def test_a_question_without_a_field_is_the_application_units_error(tmp_path):
     assert message == "bank: expected the fields id_no in every record (client.record)"
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_leaves_neither_process_nor_file(clinic, tmp_path):
     out = tmp_path / "product"
     started = subprocess.Popen(
