@@ -154,9 +154,9 @@ def _refuse(job: _Job, desk: OperatorDesk) -> None:
             party.resource for party in read_recipe(job.recipes["model"]).parties if party.node == faulty.node
         )
         deliver_again(site, faulty, data=job.data)
+        fresh = {row["resource"]: row for row in assess(site, faulty)}
         for row in job.quality:
-            if row["node"] == faulty.node:
-                row.update(assess(site, faulty, row["resource"]))
+            row.update(fresh.get(row["resource"], {}))
         again = next(row for row in job.quality if row["resource"] == resource)
         tell.line(f"整改后 after rectification: {resource} {again['state']} {again['score_x100'] / 100:.2f}")
     with tell.step(

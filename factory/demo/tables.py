@@ -64,15 +64,15 @@ def bind_tables(site: Site) -> list[dict[str, Any]]:
         return [row for rows in pool.map(lambda d: _bind(site, d), site.departments) for row in rows]
 
 
-def assess(site: Site, department: Department, resource: str) -> dict[str, Any]:
-    """Have a department run the suite of one resource; a failed verdict is a result, not an error."""
+def assess(site: Site, department: Department) -> list[dict[str, Any]]:
+    """Have a department run the suites of all its resources; a failed verdict is a result, not an error."""
     home = str(site.node(department))
-    text = run_module(NODE_CLI, "quality", "run", resource, "--home", home, "--json", accept=(0, 1))
-    return {"node": department.node, **json.loads(text.strip().splitlines()[-1])}
+    text = run_module(NODE_CLI, "quality", "run", "--all", "--home", home, "--json", accept=(0, 1))
+    return [{"node": department.node, **row} for row in json.loads(text.strip().splitlines()[-1])]
 
 
 def _bind(site: Site, department: Department) -> list[dict[str, Any]]:
     home = site.node(department)
     entries = sorted((home / "catalogue").glob("*.toml"))
     run_module(NODE_CLI, "bind", *(str(entry) for entry in entries), "--home", str(home))
-    return [assess(site, department, entry.stem) for entry in entries]
+    return assess(site, department)
