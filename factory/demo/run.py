@@ -53,7 +53,6 @@ class _Job:
     refusals: list[Shown] = field(default_factory=list)
     products: dict[str, str] = field(default_factory=dict)
     packages: dict[str, Path] = field(default_factory=dict)
-    probe: Probe = field(init=False)
 
 
 def run_demo(out: Path, *, data: Path | None = None, keep: bool = False) -> int:
@@ -76,10 +75,10 @@ def run_demo(out: Path, *, data: Path | None = None, keep: bool = False) -> int:
         _prepare(job)
         with OperatorDesk(job.site) as desk:
             _govern(job, desk)
-            _refuse(job, desk)
+            probe = _refuse(job, desk)
             _build(job, desk)
             with job.tell.step("节点拒绝：过期授权", "refused: expired grant"):
-                _say(job, show_expired(desk, job.probe))
+                _say(job, show_expired(desk, probe))
         _release(job)
         code = _verify(job)
         _finish(job, code)
@@ -142,7 +141,7 @@ def _grant(job: _Job, desk: OperatorDesk, recipe: Recipe, form: str) -> tuple[Gr
     return sign_and_approve(site, desk, request_id, str(status["folder"]))
 
 
-def _refuse(job: _Job, desk: OperatorDesk) -> None:
+def _refuse(job: _Job, desk: OperatorDesk) -> Probe:
     site, tell = job.site, job.tell
     grant, digest, _ = job.grants["model"]
     faulty = site.departments[1]
@@ -160,11 +159,17 @@ def _refuse(job: _Job, desk: OperatorDesk) -> None:
         again = next(row for row in job.quality if row["resource"] == resource)
         tell.line(f"整改后 after rectification: {resource} {again['state']} {again['score_x100'] / 100:.2f}")
     with tell.step(
-        "四次拒绝：越权字段、过期授权、超次使用、途中篡改", "four refusals: column, expiry, over-use, alteration"
+        "节点拒绝：越权字段、超次使用、途中篡改", "refused: ungranted column, over-use, alteration in transit"
     ):
-        for shown in (*refused_orders(job.site, desk, job.recipes["model"]), show_altered(desk, grant, digest)):
-            job.refusals.append(shown)
-            tell.line(f"{shown.title_zh} {shown.title_en}: {shown.code}")
+        shown, probe = refused_orders(job.site, desk, job.recipes["model"])
+        for one in (*shown, show_altered(desk, grant, digest)):
+            _say(job, one)
+    return probe
+
+
+def _say(job: _Job, shown: Shown) -> None:
+    job.refusals.append(shown)
+    job.tell.line(f"{shown.title_zh} {shown.title_en}: {shown.code}")
 
 
 def _build(job: _Job, desk: OperatorDesk) -> None:
