@@ -117,7 +117,10 @@ def _(mo, tried):
     import pandas as pd
 
     metrics = pd.DataFrame(
-        [(name, value / 1e6 if name.endswith("_micro") else value) for name, value in tried.built.metrics.items()],
+        [
+            (name.removesuffix("_micro"), value / 1e6 if name.endswith("_micro") else value)
+            for name, value in tried.built.metrics.items()
+        ],
         columns=["指标 metric", "值 value"],
     )
     mo.Html(metrics.to_html(index=False, float_format="%.4f"))
