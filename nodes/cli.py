@@ -176,43 +176,64 @@ def catalogue(home: Home = _HOME, json_out: Json = False) -> None:
 
 @quality_app.command("run", epilog="例 example: shufang-node quality run res.east.clinic --home east")
 def quality_run(
-    resource: str,
+    resources: Annotated[list[str] | None, typer.Argument(help="数据资源 resources; one or more")] = None,
+    every: Annotated[bool, typer.Option("--all", help="目录中的全部资源 every resource of the catalogue")] = False,
     delivered_at: Annotated[str, typer.Option("--delivered-at", help="交付时间 ISO time of delivery")] = "",
     home: Home = _HOME,
     json_out: Json = False,
 ) -> None:
-    """检查一张表并签署质量报告。Assess one resource and sign its report. Exit 1 when it is held."""
+    """检查表并签署质量报告。Assess resources and sign their reports. Exit 1 when one is held."""
+    from nodes.catalogue_entries import read_catalogue
     from nodes.keys import load_keys
-    from nodes.quality_gate import run_quality
+    from nodes.quality_gate import run_quality_of_many
 
+    if bool(resources) == every:
+        raise typer.BadParameter("给出资源，或用 --all；name resources, or give --all")
     settings = _settings(home)
+    entries = list(read_catalogue(settings.catalogue).values()) if every else [_entry(home, r) for r in resources or ()]
     delivered = datetime.fromisoformat(delivered_at) if delivered_at else None
-    done = run_quality(
-        _entry(home, resource),
+    done = run_quality_of_many(
+        entries,
         settings=settings,
         keys=load_keys(settings.keys),
         books=_books(settings),
         now=_now(),
         delivered_at=delivered.replace(tzinfo=delivered.tzinfo or UTC) if delivered else None,
     )
-    record = done.record
+    if len(done) == 1 and not every:
+        only = next(iter(done.values()))
+        if isinstance(only, NodeError):
+            raise only
+    rows = [_quality_row(resource, item) for resource, item in done.items()]
+    lines = [_quality_line(resource, item) for resource, item in done.items()]
+    shown = rows if every or len(rows) != 1 else rows[0]
+    _print(shown, json_out, "\n".join(lines) or "目录为空 No table is bound; run `shufang-node bind`.")
+    if any(row["state"] != "active" for row in rows):
+        raise typer.Exit(1)
+
+
+def _quality_row(resource: str, item: Any) -> dict[str, Any]:  # GateResult or NodeError; imported late to start fast
+    if isinstance(item, NodeError):
+        return {"resource": resource, "state": "error", "error": item.code, "message": str(item)}
+    record = item.record
+    return {
+        "resource": resource, "state": record.state, "reason": record.reason, "score_x100": record.score_x100,
+        "grade": record.grade, "report_sha256": record.report_sha256, "folder": str(item.folder),
+        "findings": list(item.findings), "holds": [{"code": code, "about": about} for code, about in item.holds],
+        "before": item.before.state if item.before else None,
+    }  # fmt: skip
+
+
+def _quality_line(resource: str, item: Any) -> str:  # as above
+    if isinstance(item, NodeError):
+        return f"{resource}：错误 {item.code}：{item}"
+    record = item.record
     shown = "—" if record.score_x100 is None else f"{record.score_x100 / 100:.2f}"
     text = f"{resource}：{record.state}，得分 {shown}（{record.grade}） {record.reason}\n"
-    text += f"报告 report: {done.folder}/report.zh.html"
-    if record.state == "active" and done.before is not None and done.before.state != "active":
+    text += f"报告 report: {item.folder}/report.zh.html"
+    if record.state == "active" and item.before is not None and item.before.state != "active":
         text = f"整改完成，恢复可用。Rectified, back in use.\n{text}"
-    _print(
-        {
-            "resource": resource, "state": record.state, "reason": record.reason, "score_x100": record.score_x100,
-            "grade": record.grade, "report_sha256": record.report_sha256, "folder": str(done.folder),
-            "findings": list(done.findings), "holds": [{"code": code, "about": about} for code, about in done.holds],
-            "before": done.before.state if done.before else None,
-        },
-        json_out,
-        text,
-    )  # fmt: skip
-    if record.state != "active":
-        raise typer.Exit(1)
+    return text
 
 
 @quality_app.command("suggest", epilog="例 example: shufang-node quality suggest res.east.clinic --home east")

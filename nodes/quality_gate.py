@@ -11,6 +11,7 @@ exact counts stay in the node's folder.
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -78,23 +79,82 @@ def run_quality(
         QualityGateError: no suite, or the quality engine did not give a report.
         StorageError: the disk refused; the state is as before.
     """
-    suite = suite_path(settings, entry.id)
-    if not suite.is_file():
-        raise QualityGateError(
+    done = run_quality_of_many([entry], settings=settings, keys=keys, books=books, now=now, delivered_at=delivered_at)[
+        entry.id
+    ]
+    if isinstance(done, QualityGateError):
+        raise done
+    return done
+
+
+def run_quality_of_many(
+    entries: Sequence[CatalogueEntry],
+    *,
+    settings: NodeSettings,
+    keys: NodeKeys,
+    books: Books,
+    now: datetime,
+    delivered_at: datetime | None = None,
+) -> dict[str, GateResult | QualityGateError]:
+    """Assess several resources in one engine process and put each outcome in force.
+
+    One resource that cannot be assessed does not keep the others from it: its error is its result.
+
+    Args:
+        entries: catalogue entries.
+        settings: of the node.
+        keys: sign the reports and commit to the content.
+        books: keep states, reports and ledger entries.
+        now: the node's clock.
+        delivered_at: when the tables were delivered; each file's time if not given.
+
+    Returns:
+        By resource, in the sequence of ``entries``.
+
+    Raises:
+        StorageError: the disk refused; states not yet written are as before.
+    """
+    done: dict[str, GateResult | QualityGateError] = {}
+    jobs: list[tuple[CatalogueEntry, _Before]] = []
+    for entry in entries:
+        suite = suite_path(settings, entry.id)
+        done[entry.id] = QualityGateError(
             f"expected a suite {suite}; draft one with `shufang-node quality suggest {entry.id}` and check it"
         )
-    value, mark, delivered = _content(entry, settings, keys.commitment, delivered_at)
-    folder = settings.home / "quality" / file_name(entry.id).removesuffix(".toml")
-    answer = _assess(entry, suite, folder, settings=settings, delivered_at=delivered)
+        if suite.is_file():
+            jobs.append((entry, _content(entry, settings, keys.commitment, delivered_at)))
+    answers = _engine_batch([_job(entry, before.delivered_at, settings) for entry, before in jobs])
+    for (entry, before), answer in zip(jobs, answers, strict=True):
+        try:
+            done[entry.id] = _put_in_force(
+                entry, before, answer, settings=settings, keys=keys, books=books, now=now, delivered_at=delivered_at
+            )
+        except QualityGateError as error:
+            done[entry.id] = error
+    return done
+
+
+def _put_in_force(
+    entry: CatalogueEntry,
+    content: "_Before",
+    answer: dict[str, Any],
+    *,
+    settings: NodeSettings,
+    keys: NodeKeys,
+    books: Books,
+    now: datetime,
+    delivered_at: datetime | None,
+) -> GateResult:
     report_bytes = _report_bytes(answer)
     report = canonical.loads(report_bytes)
     before = books.resource(entry.id)
+    delivered = content.delivered_at
     fresh_until = delivered + timedelta(days=entry.update_frequency_days) if delivered else None
     holds = tuple((str(hold["code"]), str(hold["about"])) for hold in answer.get("holds", ()))
     findings = tuple(str(code) for code in answer.get("findings", ()))
     state, reason = _state(str(answer["verdict"]), holds, findings, fresh_until, now)
     total = answer["total_x100"]
-    if value and value != _content(entry, settings, keys.commitment, delivered_at)[0]:
+    if content.commitment and content.commitment != _content(entry, settings, keys.commitment, delivered_at).commitment:
         raise QualityGateError(f"expected the table of {entry.id} to rest during the run, it changed; run again")
     record = ResourceRecord(
         resource=entry.id,
@@ -102,8 +162,8 @@ def run_quality(
         state=state,
         reason=reason,
         schema_sha256=entry.schema_sha256,
-        commitment=value,
-        fingerprint=mark,
+        commitment=content.commitment,
+        fingerprint=content.fingerprint,
         score_x100=total if isinstance(total, int) else None,
         grade=str(answer["grade"] or ""),
         report_sha256=sha256_hex(report_bytes),
@@ -114,7 +174,7 @@ def run_quality(
     envelope = sign(keys.statement, REPORT_TYPE, report_bytes).to_bytes()
     kind = f"resource.{state}" if before is None or before.state != state else "resource.assessed"
     books.keep_resource(record, kind=kind, report=envelope)
-    return GateResult(record, before, folder, findings, holds)
+    return GateResult(record, before, settings.home / "quality" / _folder(entry), findings, holds)
 
 
 def read_report(envelope: bytes) -> dict[str, Any]:
@@ -139,7 +199,7 @@ def suggest_suite(entry: CatalogueEntry, *, settings: NodeSettings) -> Path:
     if target.exists():
         raise QualityGateError(f"expected no suite yet, {target} is there; edit it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    _engine(
+    _, ended = _engine(
         [
             "suggest",
             "--table",
@@ -153,26 +213,41 @@ def suggest_suite(entry: CatalogueEntry, *, settings: NodeSettings) -> Path:
             "--json",
         ]
     )
+    if ended:
+        raise QualityGateError(f"expected a draft of a suite: {ended}")
     return target
 
 
-def _content(
-    entry: CatalogueEntry, settings: NodeSettings, key: bytes, delivered_at: datetime | None
-) -> tuple[str, str, datetime | None]:
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What a table was before the run; empty when it cannot be read."""
+
+    commitment: str
+    fingerprint: str
+    delivered_at: datetime | None
+
+
+def _content(entry: CatalogueEntry, settings: NodeSettings, key: bytes, delivered_at: datetime | None) -> _Before:
     try:
         value = tables.commitment(entry, settings.home, key)
-        return value, tables.fingerprint(entry, settings.home), delivered_at or tables.modified_at(entry, settings.home)
+        mark = tables.fingerprint(entry, settings.home)
+        return _Before(value, mark, delivered_at or tables.modified_at(entry, settings.home))
     except TableError:
-        return "", "", delivered_at  # the engine reports a missing or broken table as a finding
+        return _Before("", "", delivered_at)  # the engine reports a missing or broken table as a finding
 
 
-def _assess(
-    entry: CatalogueEntry, suite: Path, folder: Path, *, settings: NodeSettings, delivered_at: datetime | None
-) -> dict[str, Any]:
+def _folder(entry: CatalogueEntry) -> str:
+    return file_name(entry.id).removesuffix(".toml")
+
+
+def _job(entry: CatalogueEntry, delivered_at: datetime | None, settings: NodeSettings) -> list[str]:
+    """Return the arguments of ``python -m quality assess`` for one resource."""
+    folder = settings.home / "quality" / _folder(entry)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     arguments = [
-        "assess", "--table", str(entry.path_in(settings.home)), "--suite", str(suite), "--out", str(folder), "--json",
-        "--encoding", entry.storage.encoding, "--resource", entry.id, "--resource-version", str(entry.version),
+        "--table", str(entry.path_in(settings.home)), "--suite", str(suite_path(settings, entry.id)),
+        "--out", str(folder), "--encoding", entry.storage.encoding,
+        "--resource", entry.id, "--resource-version", str(entry.version),
         "--title-zh", entry.name_zh, "--title-en", entry.name_en, "--owner", entry.owner, "--node", settings.id,
     ]  # fmt: skip
     if delivered_at is not None:
@@ -180,35 +255,47 @@ def _assess(
     previous = folder / "report.json"
     if previous.is_file():
         arguments += ["--previous", str(previous)]
-    return _engine(arguments)
+    return arguments
 
 
-def _engine(arguments: list[str]) -> dict[str, Any]:
+def _engine_batch(jobs: list[list[str]]) -> list[dict[str, Any]]:
+    """Return the engine's answer per job; where it ended early, an answer that says so."""
+    if not jobs:
+        return []
+    lines, ended = _engine(["batch"], text=json.dumps(jobs))
+    answers: list[dict[str, Any]] = []
+    for line in lines[: len(jobs)]:
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            break
+        answers.append(answer if isinstance(answer, dict) else {})
+    return answers + [{"message": ended}] * (len(jobs) - len(answers))
+
+
+def _engine(arguments: list[str], *, text: str = "") -> tuple[list[str], str]:
+    """Run the engine; return the lines it printed and, safe to pass on, how it ended."""
     try:
         done = subprocess.run(
             # -P: a home has a folder named `quality` too, and the user may stand in it.
             [sys.executable, "-P", "-m", "quality", *arguments],
+            input=text.encode(),
             capture_output=True,
             timeout=RUN_TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise QualityGateError(f"expected the quality engine to run ({type(error).__name__})") from None
-    if done.returncode not in {0, 1}:
-        # Only the engine's own coded sentence is passed on; a trace could quote a row.
-        last = done.stderr.decode("utf-8", errors="replace").strip().rsplit("\n", 1)[-1]
-        told = last if last.startswith("quality.") else f"exit code {done.returncode}"
-        raise QualityGateError(f"expected a quality report: {told}")
-    try:
-        answer = json.loads(done.stdout.decode("utf-8").strip().rsplit("\n", 1)[-1])
-    except ValueError:
-        raise QualityGateError("expected the quality engine to print its answer as JSON") from None
-    if not isinstance(answer, dict):
-        raise QualityGateError("expected the quality engine to print one JSON object")
-    return answer
+    # Only the engine's own coded sentence is passed on; a trace could quote a row.
+    last = done.stderr.decode("utf-8", errors="replace").strip().rsplit("\n", 1)[-1]
+    ended = last if last.startswith("quality.") else f"exit code {done.returncode}"
+    return done.stdout.decode("utf-8", errors="replace").splitlines(), "" if done.returncode in {0, 1} else ended
 
 
 def _report_bytes(answer: dict[str, Any]) -> bytes:
+    if "report" not in answer:
+        told = str(answer.get("message") or "")
+        raise QualityGateError(f"expected a quality report: {told or 'the engine ended before it'}")
     try:
         content = Path(answer["report"]).read_bytes()
     except (KeyError, OSError) as error:

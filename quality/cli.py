@@ -1,8 +1,8 @@
-"""Commands of the quality engine: ``python -m quality assess | suggest | report``.
+"""Commands of the quality engine: ``python -m quality assess | batch | suggest | report``.
 
-The node calls ``assess`` in a process of its own, so that Great Expectations' memory is not the
-agent's, and signs the bytes of ``report.json``. Exit codes: 0 the table may enter runs, 1 it is
-held, 2 usage (a wrong path, suite or profile).
+The node calls ``batch`` in a process of its own, so that Great Expectations' memory is not the
+agent's and its import is paid once for many tables, and signs the bytes of each ``report.json``.
+Exit codes: 0 the table may enter runs, 1 it is held, 2 usage (a wrong path, suite or profile).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 import rfc8785
 
-from quality.errors import QualityError
+from quality.errors import JobsError, QualityError
 
 _EXAMPLE = "example: python -m quality assess --table persons.csv --suite persons.json --out quality/persons --json"
 
@@ -37,6 +37,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _assess(options: argparse.Namespace) -> int:
+    answer = _assessed(options)
+    if options.json:
+        _say(json.dumps(answer, ensure_ascii=False))
+    else:
+        total = answer["total_x100"]
+        shown = "—" if total is None else f"{total / 100:.2f}"
+        _say(f"{shown}  {answer['grade']}  {answer['verdict']}  {answer['report']}")
+    return 0 if answer["verdict"] == "pass" else 1
+
+
+def _batch(_options: argparse.Namespace) -> int:
+    """Do many ``assess`` in this process; one line each, so that what is done stands if a later one ends it."""
+    try:
+        jobs = json.load(sys.stdin)
+    except ValueError:
+        jobs = None
+    if not isinstance(jobs, list) or any(not isinstance(job, list) for job in jobs):
+        raise JobsError("expected a JSON list of argument lists of `assess` on standard input")
+    held = False
+    for job in jobs:
+        try:
+            answer = _assessed(_parser().parse_args(["assess", *map(str, job)]))
+        except QualityError as error:
+            answer = {"error": error.code, "message": f"{error.code}: {error}"}
+        except OSError as error:
+            answer = {"error": "quality.io", "message": f"quality.io: {os.strerror(error.errno or 0)}"}
+        held = held or answer.get("verdict") != "pass"
+        _say(json.dumps(answer, ensure_ascii=False))
+        sys.stdout.flush()
+    return int(held)
+
+
+def _assessed(options: argparse.Namespace) -> dict[str, Any]:
+    """Run one suite, write its report and pages, and return the answer that is printed."""
     from quality import profile, suite
     from quality.projection import report_json
     from quality.run import assess
@@ -71,13 +105,7 @@ def _assess(options: argparse.Namespace) -> int:
     answer = {**written, **{key: report["score"][key] for key in ("total_x100", "grade", "verdict")}}
     answer["findings"] = [item["code"] for item in report["findings"]]
     answer["holds"] = [{"code": hold["code"], "about": hold["about"]} for hold in report["score"]["holds"]]
-    if options.json:
-        _say(json.dumps(answer, ensure_ascii=False))
-    else:
-        total = answer["total_x100"]
-        shown = "—" if total is None else f"{total / 100:.2f}"
-        _say(f"{shown}  {answer['grade']}  {answer['verdict']}  {answer['report']}")
-    return 0 if report["score"]["verdict"] == "pass" else 1
+    return answer
 
 
 def _suggest(options: argparse.Namespace) -> int:
@@ -176,6 +204,9 @@ def _parser() -> argparse.ArgumentParser:
     for flag in ("resource", "resource-version", "title-zh", "title-en", "owner", "node"):
         run.add_argument(f"--{flag}", default="", help=f"{flag} printed in the report")
     run.set_defaults(run=_assess)
+
+    batch = commands.add_parser("batch", help="argument lists of assess as JSON on standard input / 批量评估")
+    batch.set_defaults(run=_batch)
 
     draft = commands.add_parser("suggest", help="draft a suite from a table / 起草规则集")
     draft.add_argument("--table", type=Path, required=True)

@@ -5,7 +5,8 @@ QualityError
 ├── ProfileError      a scoring profile that is incomplete or contradicts itself
 ├── SourceError       a table that cannot be read as declared; becomes a finding of the report, not a crash
 ├── DisclosureError   something that the projection does not allow was about to leave
-└── ReportError       report JSON that this release cannot draw
+├── ReportError       report JSON that this release cannot draw
+└── JobsError         a batch whose list of jobs is not one
 
 Every class has a ``code`` that is unique in the project and never reused. No message holds a
 value of a row: libraries' own messages do, so they are never passed on.
@@ -57,3 +58,9 @@ class ReportError(QualityError):
     """The report JSON is not one this release can draw."""
 
     code = "quality.report"
+
+
+class JobsError(QualityError):
+    """The list of jobs of a batch is not one."""
+
+    code = "quality.jobs"

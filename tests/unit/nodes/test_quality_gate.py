@@ -6,7 +6,7 @@ import pytest
 
 from nodes.contract.signing import Envelope, sha256_hex
 from nodes.errors import QualityGateError
-from nodes.quality_gate import REPORT_TYPE, run_quality, suggest_suite
+from nodes.quality_gate import REPORT_TYPE, GateResult, run_quality, run_quality_of_many, suggest_suite
 from tests.node_world import CANARY_ID, CANARY_NAME
 
 
@@ -40,3 +40,21 @@ def test_a_stale_or_broken_table_is_held_and_returns_when_it_is_put_right(world)
     assert run(world).record.state == "active"
     kinds = [entry.kind for entry in world.books.entries() if entry.kind.startswith("resource.")]
     assert kinds[-4:] == ["resource.assessed", "resource.stale", "resource.held", "resource.active"]
+
+
+@pytest.mark.slow
+def test_many_resources_are_assessed_in_one_run_and_one_without_a_suite_keeps_no_other_from_it(world):
+    suggest_suite(world.entry, settings=world.settings)
+    second = world.entry.model_copy(update={"id": "res.east.second"})
+    lone = world.entry.model_copy(update={"id": "res.east.lone"})
+    suggest_suite(second, settings=world.settings)
+    done = run_quality_of_many(
+        [world.entry, lone, second],
+        settings=world.settings,
+        keys=world.keys,
+        books=world.books,
+        now=datetime.now(UTC),
+    )
+    assert [type(item) for item in done.values()] == [GateResult, QualityGateError, GateResult]
+    assert [done[entry.id].record.state for entry in (world.entry, second)] == ["active", "active"]
+    assert len(world.books.reports(second.id)) == 1

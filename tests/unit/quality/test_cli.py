@@ -1,6 +1,7 @@
 """The command: exit codes, files, and a start that is light."""
 
 import hashlib
+import io
 import json
 import stat
 import subprocess
@@ -50,6 +51,24 @@ def test_a_table_with_broken_keys_exits_1_and_a_good_one_0(tmp_path, capsys):
     assert len(json.loads(content)["history"]) == 2
     exact = tmp_path / "out" / "exact-counts.json"
     assert stat.S_IMODE(exact.stat().st_mode) == 0o600
+
+
+def test_a_batch_that_is_no_list_of_jobs_is_a_usage_error(monkeypatch, capsys):
+    for text in ("", "{}", '["assess"]'):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        assert main(["batch"]) == 2
+        assert "quality.jobs" in capsys.readouterr().err
+
+
+def test_a_batch_answers_every_job_in_one_line_also_after_one_that_cannot_be_run(tmp_path, monkeypatch, capsys):
+    write_person_register(tmp_path / "p.csv", 500, seed=2, as_of=date(2026, 3, 1))
+    good = arguments(tmp_path)[1:]
+    missing = [*good[:3], str(tmp_path / "none.json"), *good[4:]]
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps([missing, good])))
+    assert main(["batch"]) == 1
+    first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert first["error"] == "quality.suite"
+    assert second["verdict"] == "pass"
 
 
 def test_a_draft_suite_recognises_formats_and_passes_on_its_own_table(tmp_path, capsys):
