@@ -215,7 +215,12 @@ def test_a_time_without_a_zone_is_refused() -> None:
 
 frames = st.lists(
     st.builds(
-        Frame, st.just("s-1"), st.sampled_from(["node-a", "node-b"]), st.integers(1, 2**40), st.binary(max_size=50)
+        Frame,
+        st.just("s-1"),
+        st.sampled_from(["node-a", "node-b"]),
+        st.sampled_from(["c1", "c2"]),
+        st.integers(1, 2**40),
+        st.binary(max_size=50),
     ),
     max_size=4,
 )
