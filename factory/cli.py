@@ -7,6 +7,7 @@ its next step, 2 usage (``verify`` has codes of its own). Whoever acts names a h
 
 import json
 import sys
+import tomllib
 
 import typer
 
@@ -24,13 +25,18 @@ from factory.review.cli import app as review_app
 from factory.site.cli import catalogue, down, status, up
 from factory.trial.cli import try_command
 from products.cli import verify_command
+from products.cli import USAGE_EXIT as VERIFY_USAGE_EXIT
 
 app = typer.Typer(
+USAGE_EXIT = 2
+INTERRUPTED_EXIT = 130
+
     name="shufang",
     help="数坊：公共数据产品工厂。Shufang: a factory for public-data products.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    suggest_commands=False,  # click suggests already
     rich_markup_mode=None,
 )
 app.command(name="demo")(demo)
@@ -55,22 +61,44 @@ for _name, _group in (
 
 
 def main() -> None:
-    """Entry point of ``shufang``; the one place where errors become exit codes."""
+    """Entry point of ``shufang``."""
+    raise SystemExit(run())
+
+
+def run() -> int:
+    """Run one command and return its exit code; the one place where errors become exit codes."""
+    import click
+    from pydantic import ValidationError
+
     from nodes.contract.errors import ContractError
     from nodes.errors import NodeError
     from products.errors import ProductError
 
     try:
-        app()
-    except (FactoryError, ContractError, ProductError, NodeError) as error:
-        if "--json" in sys.argv:
-            typer.echo(json.dumps({"error": error.code, "message": str(error)}, ensure_ascii=False))
-        typer.echo(f"错误 {error.code}：{error}", err=True)
-        raise SystemExit(1) from None
-    except OSError as error:
-        message = f"{error.strerror or type(error).__name__}: {error.filename or ''}".rstrip(": ")
-        typer.echo(f"错误 factory.storage：{message}；请检查磁盘与权限 check the disk and the rights", err=True)
-        raise SystemExit(1) from None
+    from quality.errors import QualityError
+        code = app(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        # 2 is a verdict of `verify`: suspended or revoked.
+        return VERIFY_USAGE_EXIT if error.ctx is not None and error.ctx.info_name == "verify" else USAGE_EXIT
+    except click.Abort:
+        typer.echo("已中断 interrupted", err=True)
+        return INTERRUPTED_EXIT
+    except (FactoryError, ContractError, ProductError, NodeError, QualityError) as error:
+        return _failed(error.code, str(error))
+    except (OSError, ValidationError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        told = in_our_words(error)
+        if told is None:
+            raise
+        return _failed(told.code, str(told))
+    return code if isinstance(code, int) else 0
+
+
+def _failed(code: str, message: str) -> int:
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": code, "message": message}, ensure_ascii=False))
+    typer.echo(f"错误 {code}：{message}", err=True)
+    return 1
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 FactoryError
 ├── NodeUnreachableError      (factory.hub.bus)
 ├── NodeRefusedError          a node or service refused with a code
+├── StorageError              the disk, or its rights, refused
+├── FileMissingError          a file or folder that was named is not there
+├── InputError                a file or value that was given is not what it must be
 └── …                         each module adds its own below this root
 
 Every class has a unique ``code`` that is never reused. A message says what was expected,
@@ -33,3 +36,22 @@ class NodeRefusedError(FactoryError):
         super().__init__(f"{node} refused ({refusal_code}): {message}")
         self.node = node
         self.refusal_code = refusal_code
+
+
+class StorageError(FactoryError):
+    """The disk, or the rights on it, refused a read or write."""
+
+    code = "factory.storage"
+    retryable = True
+
+
+class FileMissingError(FactoryError):
+    """A file or folder that was named is not there, or is of the other kind."""
+
+    code = "factory.file"
+
+
+class InputError(FactoryError):
+    """A file or value that was given is not what it must be."""
+
+    code = "factory.input"

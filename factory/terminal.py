@@ -1,12 +1,22 @@
-"""What command groups share: one way to print, for people or as JSON."""
+"""What command groups share: one way to print, to name an outside error, and to be interrupted."""
 
 import dataclasses
+import errno
 import json
-from collections.abc import Mapping, Sequence
+import os
+import signal
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from types import FrameType
 from typing import Any
 
 import typer
+
+from factory.errors import FactoryError, FileMissingError, InputError, StorageError
+
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def show(value: object, *, as_json: bool, text: str = "") -> None:
@@ -19,11 +29,81 @@ def show(value: object, *, as_json: bool, text: str = "") -> None:
     elif isinstance(plain, dict):
         for name, item in plain.items():
             typer.echo(f"{name}: {_inline(item)}")
+    elif plain == []:
+        typer.echo("无 none")
     elif isinstance(plain, list):
         for item in plain:
             typer.echo(_inline(item))
     else:
         typer.echo(str(plain))
+
+
+def in_our_words(error: Exception) -> FactoryError | None:
+    """Return what a person can do about an error of the system or of a parser; None if it is a fault of ours.
+
+    Privacy: names files, fields and reasons, never the value that was given.
+    """
+    from pydantic import ValidationError
+
+    if isinstance(error, OSError):
+        return _of_system(error)
+    if isinstance(error, ValidationError):
+        wrong = {".".join(map(str, item["loc"])) or "content": item["msg"] for item in error.errors()[:4]}
+        said = "; ".join(f"{place}: {text}" for place, text in wrong.items())
+        return InputError(f"expected a valid {error.title}: {said}; correct it and run the command again")
+    if isinstance(error, UnicodeDecodeError):
+        return InputError(f"expected text in UTF-8, got other bytes at {error.start}; save the file as UTF-8")
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return InputError(f"expected TOML: {error}; correct the file")
+    if isinstance(error, json.JSONDecodeError):
+        return InputError(f"expected JSON: {error.msg} at line {error.lineno}; correct the file")
+    return None
+
+
+@contextmanager
+def ended_by_signals(left: str) -> Iterator[None]:
+    """Make SIGTERM and a closed terminal run every clean-up, as Ctrl-C does, and say what is left.
+
+    Args:
+        left: said when interrupted, once the clean-up is done.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in ENDING_SIGNALS}
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\n已中断 interrupted: {left}", err=True)
+        raise typer.Exit(128 + signal.SIGINT) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _of_system(error: OSError) -> FactoryError:
+    place = str(error.filename or "")
+    about = f" {place}" if place else ""
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        kind = "a file" if isinstance(error, IsADirectoryError) else "a file or folder"
+        return FileMissingError(
+            f"expected {kind} at{about or ' the path given'} ({error.strerror}); correct the path 请核对路径"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageError(
+            f"expected room on the disk for{about or ' the output'} ({os.strerror(error.errno)}); "
+            "free some space and run the command again 请腾出磁盘空间后重试"
+        )
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return StorageError(
+            f"expected to be allowed to use{about or ' the file'} ({error.strerror}); correct its rights, or name "
+            "another folder 请检查权限，或换一个目录"
+        )
+    return StorageError(
+        f"{error.strerror or type(error).__name__}:{about or ' a file or connection'}; check the disk and what runs "
+        "请检查磁盘与运行状态"
+    )
 
 
 def _plain(value: object) -> Any:  # JSON values

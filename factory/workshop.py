@@ -355,6 +355,7 @@ class Workshop:
         sources = _signed(folder / "sources")
         statement = Envelope.from_bytes(_first(sources, "grant"))
         grant = parse_grant(statement.payload)
+        self.registry.get("product", product)  # says so when there is none
         quality = {path.stem: path.read_bytes() for path in sorted((folder / "quality").iterdir())}
         payload, description = self._payload(item, folder, grant, sources)
         facts = item.facts

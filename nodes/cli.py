@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="数坊节点：部门一侧。Shufang node: the department's side.",
     no_args_is_help=True,
     add_completion=False,
+    suggest_commands=False,  # click suggests already
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -46,10 +47,18 @@ def main() -> None:
     try:
         app()
     except (NodeError, ContractError) as error:
-        if "--json" in sys.argv:
-            typer.echo(json.dumps({"error": error.code, "message": str(error)}, ensure_ascii=False))
-        typer.echo(f"错误 {error.code}：{error}", err=True)
-        raise SystemExit(1) from None
+        _fail(error.code, str(error))
+    except OSError as error:
+        about = error.filename or "a file or connection"
+        reason = error.strerror or type(error).__name__
+        _fail("node.storage", f"expected to be able to use {about} ({reason}); check path, rights and room on the disk")
+
+
+def _fail(code: str, message: str) -> NoReturn:
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": code, "message": message}, ensure_ascii=False))
+    typer.echo(f"错误 {code}：{message}", err=True)
+    raise SystemExit(1) from None
 
 
 @app.command(
@@ -191,7 +200,12 @@ def quality_run(
         raise typer.BadParameter("给出资源，或用 --all；name resources, or give --all")
     settings = _settings(home)
     entries = list(read_catalogue(settings.catalogue).values()) if every else [_entry(home, r) for r in resources or ()]
-    delivered = datetime.fromisoformat(delivered_at) if delivered_at else None
+    try:
+        delivered = datetime.fromisoformat(delivered_at) if delivered_at else None
+    except ValueError:
+        raise typer.BadParameter(
+            "应为 ISO 时间 expected an ISO time like 2026-01-31T08:00:00+08:00", param_hint="--delivered-at"
+        ) from None
     done = run_quality_of_many(
         entries,
         settings=settings,

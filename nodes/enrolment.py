@@ -7,6 +7,7 @@ answer to them arrives; then they replace the old ones, which move to ``keys/old
 
 import base64
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from nodes.contract.enrolment import Admission, Enrolment, endorsement_bytes, sign_enrolment
 from nodes.contract.errors import ContractError, UnknownActorError
 from nodes.contract.signing import SigningKey
-from nodes.errors import EnrolmentError, KeyFileError
+from nodes.errors import EnrolmentError, KeyFileError, StorageError
 from nodes.keys import (
     COMMITMENT,
     HUB,
@@ -52,18 +53,27 @@ def init_home(settings: NodeSettings, root_bytes: bytes, *, now: datetime) -> Pa
         EnrolmentError: there is a node in this folder already.
         TrustError: not root metadata.
         KeyFileError: a key cannot be written.
+        StorageError: the disk refused; a home that was not there before is not there now.
     """
     home = settings.home
     if (home / "node.toml").exists():
         raise EnrolmentError(f"expected no node in {home} yet; for new keys use `shufang-node keys rotate`")
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
-    pin_root(settings.trust, root_bytes)
-    make_keys(settings.keys)
-    for name in FOLDERS:
-        (home / name).mkdir(exist_ok=True)
-    target = _write_enrolment(settings, settings.keys, now=now)
-    (home / "node.toml").write_text(settings_toml(settings), encoding="utf-8")
+    is_new = not home.exists()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
+        pin_root(settings.trust, root_bytes)
+        make_keys(settings.keys)
+        for name in FOLDERS:
+            (home / name).mkdir(exist_ok=True)
+        target = _write_enrolment(settings, settings.keys, now=now)
+        (home / "node.toml").write_text(settings_toml(settings), encoding="utf-8")
+    except BaseException as error:
+        if is_new:
+            shutil.rmtree(home, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StorageError(f"expected to be able to make {home} ({error.strerror}); name another folder") from error
+        raise
     return target
 
 

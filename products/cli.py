@@ -49,7 +49,8 @@ def verify_command(
         typer.Option(
             "--root",
             envvar="SHUFANG_ROOT",
-            help="机构首个根元数据 1.root.json 或其 SHA-256。The agency's 1.root.json, or its SHA-256.",
+            help="机构首个根元数据 1.root.json，或其 SHA-256（也可写在文件里）。"
+            "The agency's 1.root.json, or its SHA-256, as text or in a file.",
         ),
     ] = None,
     trust: Annotated[
@@ -128,7 +129,10 @@ def _root_digest(root: str) -> str:
         _usage("--root: 需为 64 位十六进制摘要或 1.root.json 文件。Expected 64 hex digits or the file 1.root.json.")
     if location.stat().st_size > 4 * 1024 * 1024:
         _usage("--root: 文件过大。Expected 1.root.json of at most 4 MiB.")
-    return hashlib.sha256(location.read_bytes()).hexdigest()
+    content = location.read_bytes()
+    if re.fullmatch(rb"[0-9a-fA-F]{64}", content.strip()):
+        return content.strip().decode("ascii").lower()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _usage(message: str) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from factory.terminal import ended_by_signals
+
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="输出目录 | where everything goes; made anew")] = Path("out/demo"),
@@ -18,4 +20,6 @@ def demo(
     """
     from factory.demo.run import run_demo
 
-    raise typer.Exit(run_demo(out, data=data, keep=keep))
+    with ended_by_signals("进程已结束 the processes have ended"):
+        code = run_demo(out, data=data, keep=keep)
+    raise typer.Exit(code)

@@ -22,23 +22,30 @@ from factory.demo.trialling import try_questions
 from factory.errors import FactoryError
 from factory.pipelines.recipe import Recipe, read_recipe
 from factory.pipelines.verification import Trial
-from factory.site.founding import found_site
+from factory.site.founding import UNFINISHED, found_site, made_whole
 from factory.site.layout import DEPARTMENTS, HOSPITALS, OPERATOR, REGISTRARS, REVIEWERS, Site
 from factory.site.operator import OperatorDesk
-from factory.site.processes import run_module, run_modules
-from factory.site.stack import start_stack, stop_stack
+from factory.site.processes import quoted, run_module, run_modules
+from factory.site.stack import start_stack, status_of, stop_stack
 from nodes.contract.grant import Grant
 from nodes.contract.signing import Envelope, sha256_hex
 
 CLI, NODE_CLI = "factory.cli", "nodes.cli"
 RECIPES = Path(__file__).parent / "recipes"
 FORMS = ("model", "report", "verification")
+DATA_FOLDERS = ("heart_disease_4site", "beijing_gov_open")
 
 
 class DemoFolderError(FactoryError):
     """The output folder holds something that is not an earlier run of the main job."""
 
     code = "demo.folder"
+
+
+class DemoDataError(FactoryError):
+    """The folder after ``--data`` does not hold the open tables."""
+
+    code = "demo.data"
 
 
 @dataclass(slots=True)
@@ -66,6 +73,12 @@ def run_demo(out: Path, *, data: Path | None = None, keep: bool = False) -> int:
     Raises:
         FactoryError: a step failed; what ran is ended.
     """
+    missing = [name for name in DATA_FOLDERS if data is not None and not (data / name).is_dir()]
+    if missing:
+        raise DemoDataError(
+            f"expected the folders {' and '.join(DATA_FOLDERS)} in {data}, missing: {', '.join(missing)}; name the "
+            "folder of the open tables after --data"
+        )
     _clear(out)
     departments = DEPARTMENTS if data is None else HOSPITALS
     job = _Job(Site(out.absolute(), departments), Narrator(), None if data is None else data.absolute())
@@ -83,8 +96,8 @@ def run_demo(out: Path, *, data: Path | None = None, keep: bool = False) -> int:
         code = _verify(job)
         _finish(job, code)
     finally:
-        if keep:
-            job.tell.plain(f"仍在运行 still running; 结束 end it: shufang down --home {out}")
+        if keep and status_of(job.site) is not None:
+            job.tell.plain(f"仍在运行 still running; 结束 end it: shufang down --home {quoted(out)}")
         else:
             stop_stack(job.site)
     return code
@@ -93,7 +106,10 @@ def run_demo(out: Path, *, data: Path | None = None, keep: bool = False) -> int:
 def _prepare(job: _Job) -> None:
     site, tell = job.site, job.tell
     count = len(site.departments)
-    with tell.step(f"建立各方身份与信任根，{count} 个部门入网", f"keys, trust root, enrolment of {count} departments"):
+    with (
+        tell.step(f"建立各方身份与信任根，{count} 个部门入网", f"keys, trust root, enrolment of {count} departments"),
+        made_whole(site.folder),
+    ):
         found_site(site, tell=tell.progress)
     faulty = site.departments[1]
     with tell.step("部门登记数据表并检查质量", "departments bind tables and assess their quality"):
@@ -271,7 +287,7 @@ def _finish(job: _Job, code: int) -> None:
     site, tell = job.site, job.tell
     root = (site.folder / "trust-root.sha256").read_text().strip()
     commands = {
-        form: f"shufang verify {package} --root {root} --trust {site.folder / 'trust'}"
+        form: f"shufang verify {quoted(package)} --root {root} --trust {quoted(site.folder / 'trust')}"
         for form, package in job.packages.items()
     }
     reports = sorted({str(Path(row["folder"]) / "report.zh.html") for row in job.quality})
@@ -314,9 +330,9 @@ def _unneeded(recipe: Recipe, form: str) -> str:
 
 
 def _clear(out: Path) -> None:
-    if not out.exists():
+    if not out.exists() or (out / UNFINISHED).exists():
         return
-    if not (out / "agency").exists() and any(out.iterdir()):
+    if not out.is_dir() or (not (out / "agency").exists() and any(out.iterdir())):
         raise DemoFolderError(
             f"expected an empty folder or an earlier run of the main job in {out}; choose another --out"
         )

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from factory.terminal import show
+from factory.site.processes import quoted
+from factory.terminal import ended_by_signals, show
 
 Home = Annotated[Path, typer.Option("--home", help="部署目录 | folder of the deployment")]
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")]
@@ -18,7 +19,7 @@ def up(home: Home = _HOME, as_json: AsJson = False) -> None:
     Example: shufang up --home out/site
     """
     from factory.demo.tables import bind_tables, lay_tables
-    from factory.site.founding import found_site, open_site
+    from factory.site.founding import UNFINISHED, found_site, made_whole, open_site
     from factory.site.layout import Site
     from factory.site.stack import start_stack, status_of
 
@@ -26,21 +27,26 @@ def up(home: Home = _HOME, as_json: AsJson = False) -> None:
         if not as_json:
             typer.echo(f"  {text} …")
 
-    if (home / "site.json").exists():
-        site = open_site(home)
-    else:
-        site = Site(home)
-        found_site(site, tell=tell)
-        lay_tables(site)
-        bind_tables(site)
-    start_stack(site)
+    home = home.absolute()
+    with ended_by_signals("没有留下进程或半成品 no process and nothing half made is left"):
+        if (home / "site.json").exists() and not (home / UNFINISHED).exists():
+            site = open_site(home)
+        else:
+            with made_whole(home):
+                site = Site(home)
+                found_site(site, tell=tell)
+                tell("tables")
+                lay_tables(site)
+                bind_tables(site)
+        tell("start")
+        start_stack(site)
     found = status_of(site)
     rows = [{"name": child.name, "pid": child.pid} for child in found.children] if found else []
     text = "\n".join(f"  {row['name']:<12} pid {row['pid']}" for row in rows)
     show(
         {"home": home, "processes": rows},
         as_json=as_json,
-        text=f"{text}\n已启动 running. 结束 end it: shufang down --home {home}",
+        text=f"{text}\n已启动 running. 结束 end it: shufang down --home {quoted(home)}",
     )
 
 
@@ -54,7 +60,7 @@ def status(home: Home = _HOME, as_json: AsJson = False) -> None:
         [{"name": c.name, "pid": c.pid, "restarts": c.restarts} for c in found.children] if found else []
     )
     lines = [f"  {r['name']:<12} pid {r['pid'] or '-'} 重启 restarts {r['restarts']}" for r in rows]
-    head = "运行中 running" if found else f"未运行 not running; start it with: shufang up --home {home}"
+    head = "运行中 running" if found else f"未运行 not running; start it with: shufang up --home {quoted(home)}"
     show({"running": found is not None, "processes": rows}, as_json=as_json, text="\n".join([head, *lines]))
     if found is None:
         raise typer.Exit(1)

@@ -6,7 +6,9 @@ operator's home alone.
 """
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,26 +26,61 @@ CLI, NODE_CLI = "factory.cli", "nodes.cli"
 Tell = Callable[[str], None]
 
 
+UNFINISHED = "site.unfinished"
+"""Marks a folder in which a deployment is being made; whoever finds it makes the deployment anew."""
+
+
 class SiteExistsError(FactoryError):
-    """There is a deployment in this folder already."""
+    """There is a deployment, or something else, in this folder already."""
 
     code = "site.exists"
+
+
+@contextmanager
+def made_whole(folder: Path) -> Iterator[None]:
+    """Make a deployment in ``folder`` or leave none: what a failure or an interruption left is removed.
+
+    Raises:
+        SiteExistsError: the folder holds something that is not a half-made deployment.
+    """
+    marker = folder / UNFINISHED
+    if folder.exists() and not folder.is_dir():
+        raise SiteExistsError(f"expected a folder at {folder}, got a file; choose another folder")
+    is_ours = not folder.exists()
+    if marker.exists():
+        _empty(folder)
+    elif not is_ours and any(folder.iterdir()):
+        raise SiteExistsError(f"expected an empty folder or a deployment in {folder}; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    marker.touch()
+    try:
+        yield
+    except BaseException:
+        _empty(folder)
+        if is_ours:
+            folder.rmdir()
+        raise
+    marker.unlink()
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def found_site(site: Site, *, tell: Tell = lambda _: None) -> None:
     """Make every party's home, the trust data, the log with its witness, and the settings of hub and relay.
 
     Args:
-        site: folder that holds no deployment yet.
+        site: its folder is being made whole.
         tell: gets a short text per stage.
 
     Raises:
-        SiteExistsError: there is one.
         ProcessFailedError: a party's command failed.
     """
-    if site.agency.exists():
-        raise SiteExistsError(f"expected no deployment in {site.folder}; choose another folder, or start the one there")
-    site.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     tell("keys")
     run_modules([*(_identity(site, office) for office in REGISTRARS), ("factory.site.witnessing", str(site.folder))])
     run_module(
@@ -169,6 +206,10 @@ def _found_hub(site: Site, hub: int, relay: int) -> None:
         f'[relay]\nport = {relay}\n{shared}actors_path = "actors.json"\n'.encode(),
     )
     write_atomic(site.agency / "agency.toml", f'relay_url = "https://127.0.0.1:{relay}"\n'.encode())
+    if (folder / UNFINISHED).exists():
+        raise SiteMissingError(
+            f"expected a whole deployment in {folder}; make it anew with: shufang up --home {quoted(folder)}"
+        )
 
 
 def open_site(folder: Path) -> Site:
@@ -183,7 +224,7 @@ def open_site(folder: Path) -> Site:
         keys: Sequence[str] = json.loads((folder / "site.json").read_text("utf-8"))["departments"]
     except (OSError, ValueError, KeyError) as error:
         raise SiteMissingError(
-            f"expected a deployment in {folder}; make one with: shufang up --home {folder}"
+            f"expected a deployment in {folder}; make one with: shufang up --home {quoted(folder)}"
         ) from error
     known = DEPARTMENTS if len(keys) == len(DEPARTMENTS) else HOSPITALS
     load_identity(folder / OPERATOR.id)

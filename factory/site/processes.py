@@ -1,6 +1,7 @@
 """Small things that starting and awaiting our own processes needs."""
 
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -29,15 +30,22 @@ def run_module(module: str, *arguments: str, timeout_s: float = 120.0, accept: t
     Raises:
         ProcessFailedError: it ended with another code; the message holds its last lines.
     """
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-        encoding="utf-8",
-        stdin=subprocess.DEVNULL,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", module, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise ProcessFailedError(
+            f"expected {module} {' '.join(arguments[:2])} to end within {timeout_s:g} s; is the machine busy? "
+            "run it again"
+        ) from None
     if done.returncode not in accept:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
         raise ProcessFailedError(f"{module} {' '.join(arguments[:3])} ended with {done.returncode}: {tail}")
@@ -100,3 +108,8 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def quoted(path: Path) -> str:
+    """Return a path as it is typed into a shell."""
+    return shlex.quote(str(path))

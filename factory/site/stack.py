@@ -10,7 +10,7 @@ from pathlib import Path
 
 from factory.site.founding import open_site
 from factory.site.layout import Site
-from factory.site.processes import ProcessFailedError, wait_until
+from factory.site.processes import ProcessFailedError, quoted, wait_until
 from nodes.supervise import Child, Supervisor, SupervisorStatus, read_status, stop_supervisor
 
 READY_S = 60.0
@@ -42,8 +42,9 @@ def start_stack(site: Site) -> None:
 
     if read_status(site.run) is not None:
         raise ProcessFailedError(
-            f"expected nothing running in {site.folder}; end it with: shufang down --home {site.folder}"
+            f"expected nothing running in {site.folder}; end it with: shufang down --home {quoted(site.folder)}"
         )
+    _require_free_ports(site)
     log = site.run / "logs" / "stack.log"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("ab") as out:
@@ -93,6 +94,23 @@ def register_nodes(site: Site, nodes: Sequence[str]) -> None:
             control.register(node, base64.b64decode(actor.hub_spki))
     finally:
         control.close()
+
+
+def _require_free_ports(site: Site) -> None:
+    """Say which port is taken before anything starts; a moment later the process itself would."""
+    import socket
+    import tomllib
+
+    settings = tomllib.loads(site.hub_settings.read_text("utf-8"))
+    for name in ("hub", "relay"):
+        port = int(settings[name]["port"])
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            raise ProcessFailedError(
+                f"expected port {port} of the {name} to be free ({error.strerror}); end the program that listens on it "
+                f"and start again, or found another deployment: shufang up --home FOLDER"
+            ) from error
 
 
 def _await_children(site: Site, process: object) -> None:
