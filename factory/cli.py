@@ -22,21 +22,22 @@ from factory.product_cli import app as product_app
 from factory.product_cli import request_app
 from factory.release.cli import app as release_app
 from factory.review.cli import app as review_app
-from factory.site.cli import catalogue, down, status, up
+from factory.site.cli import catalogue, down, status, trust_refresh, up
+from factory.terminal import in_our_words
 from factory.trial.cli import try_command
-from products.cli import verify_command
 from products.cli import USAGE_EXIT as VERIFY_USAGE_EXIT
+from products.cli import verify_command
 
-app = typer.Typer(
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
 
+app = typer.Typer(
     name="shufang",
     help="数坊：公共数据产品工厂。Shufang: a factory for public-data products.",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_enable=False,
     suggest_commands=False,  # click suggests already
+    pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.command(name="demo")(demo)
@@ -44,6 +45,7 @@ app.command(name="up")(up)
 app.command(name="status")(status)
 app.command(name="down")(down)
 app.command(name="catalogue")(catalogue)
+app.command(name="trust-refresh")(trust_refresh)
 app.command(name="try")(try_command)
 app.command(name="verify")(verify_command)
 app.command(name="bench")(bench)
@@ -73,9 +75,9 @@ def run() -> int:
     from nodes.contract.errors import ContractError
     from nodes.errors import NodeError
     from products.errors import ProductError
+    from quality.errors import QualityError
 
     try:
-    from quality.errors import QualityError
         code = app(standalone_mode=False)
     except click.UsageError as error:
         error.show()

@@ -77,6 +77,7 @@ class Page:
     Attributes:
         headline: key figures: (value, title zh, title en).
         method: how it was made and what each party learned.
+        edition: product and version; the date of release is in the release statement.
     """
 
     title_zh: str
@@ -86,7 +87,7 @@ class Page:
     headline: tuple[tuple[str, str, str], ...]
     tables: tuple[Table, ...]
     method: tuple[Fact, ...]
-    date: str
+    edition: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def build(
     require_nodes(runs, statistics.contributors)
     tables = tuple(page_table(table, recipe.presentation) for table in statistics.tables)
     suppressed = sum(int(table["suppressed"]) for table in statistics.tables)
-    page = _page(recipe, tables, statistics, suppressed, started)
+    page = _page(recipe, tables, statistics, suppressed)
     return Built(
         recipe=recipe,
         recipe_bytes=recipe_bytes,
@@ -209,9 +209,7 @@ def _label(text: str, shown: PresentationSection) -> str:
     return shown.labels.get(text, text)
 
 
-def _page(
-    recipe: Recipe, tables: tuple[Table, ...], statistics: sums.Statistics, suppressed: int, started: datetime
-) -> Page:
+def _page(recipe: Recipe, tables: tuple[Table, ...], statistics: sums.Statistics, suppressed: int) -> Page:
     thresholds = recipe.thresholds
     cells = sum(len(table.row_titles) * len(table.column_titles) for table in tables)
     return Page(
@@ -244,5 +242,5 @@ def _page(
             ),
             *(Fact(f"{item.party} 得知", f"{item.party} learns", item.what_zh, item.what_en) for item in LEARNS),
         ),
-        date=started.strftime("%Y-%m-%d"),
+        edition=f"{recipe.product.id}@{recipe.product.version}",
     )

@@ -93,3 +93,27 @@ def catalogue(home: Home = _HOME, as_json: AsJson = False) -> None:
         ]
     lines = [f"{row['id']:<26} v{row['version']}  {row['name_zh']} {row['name_en']}  {row['state']}" for row in rows]
     show(rows, as_json=as_json, text="\n".join(lines))
+
+
+def trust_refresh(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """取回并下发最新信任数据 | Take newer trust data from the agency; pass it to relay, hub and nodes.
+
+    To be done after the agency has admitted, rotated, removed or suspended somebody.
+
+    Example: shufang trust-refresh --home out/site
+    """
+    from factory.site.founding import open_site
+    from factory.site.operator import OperatorDesk
+    from factory.site.trust import take_trust
+
+    with OperatorDesk(open_site(home)) as desk:
+        taken = take_trust(desk)
+    lines = [
+        f"已下发 told: {', '.join(taken.told) or '-'}",
+        f"枢纽新增 registered: {', '.join(taken.registered) or '-'}",
+    ]
+    lines += [f"枢纽移除 unregistered: {taken.unregistered}"]
+    lines += [f"未下发 missed: {node}（{reason}）" for node, reason in taken.missed.items()]
+    show(taken, as_json=as_json, text="\n".join(lines))
+    if taken.missed:
+        raise typer.Exit(1)

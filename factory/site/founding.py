@@ -19,8 +19,8 @@ from factory.errors import FactoryError
 from factory.files import write_atomic
 from factory.identity import load_identity, write_key_file
 from factory.site.layout import AGENCY_TITLE, CLIENT, OPERATOR, REGISTRARS, REVIEWERS, Office, Site
-from factory.site.processes import free_port, run_module, run_modules
-from factory.trust import load_trust, write_trust_folder
+from factory.site.processes import free_port, quoted, run_module, run_modules
+from factory.trust import load_trust
 
 CLI, NODE_CLI = "factory.cli", "nodes.cli"
 Tell = Callable[[str], None]
@@ -133,26 +133,10 @@ def publish(site: Site) -> None:
     run_module(CLI, "agency", "publish", "--home", str(site.agency))
 
 
-def update_trust(site: Site) -> None:
-    """Take the agency's published trust data into the operator's home and give the relay the new list.
-
-    In a deployment of several machines the operator fetches it from the agency's service.
-    """
-    files = _repository(site.agency / "trust")
-    write_trust_folder(site.operator / "trust", files, now=datetime.now(UTC))
-    write_actors(site)
-
-
 def write_actors(site: Site) -> None:
     """Give the relay the agency's current list of actors."""
     trust = load_trust(site.operator / "trust", now=datetime.now(UTC))
     write_atomic(site.hub_settings.parent / "actors.json", trust.actors.to_payload())
-
-
-def _repository(folder: Path) -> dict[str, bytes]:
-    from factory.trust import read_trust_folder
-
-    return dict(read_trust_folder(folder))
 
 
 def _identity(site: Site, office: Office, root: Path | None = None) -> tuple[str, ...]:
@@ -206,10 +190,6 @@ def _found_hub(site: Site, hub: int, relay: int) -> None:
         f'[relay]\nport = {relay}\n{shared}actors_path = "actors.json"\n'.encode(),
     )
     write_atomic(site.agency / "agency.toml", f'relay_url = "https://127.0.0.1:{relay}"\n'.encode())
-    if (folder / UNFINISHED).exists():
-        raise SiteMissingError(
-            f"expected a whole deployment in {folder}; make it anew with: shufang up --home {quoted(folder)}"
-        )
 
 
 def open_site(folder: Path) -> Site:
@@ -226,6 +206,10 @@ def open_site(folder: Path) -> Site:
         raise SiteMissingError(
             f"expected a deployment in {folder}; make one with: shufang up --home {quoted(folder)}"
         ) from error
+    if (folder / UNFINISHED).exists():
+        raise SiteMissingError(
+            f"expected a whole deployment in {folder}; make it anew with: shufang up --home {quoted(folder)}"
+        )
     known = DEPARTMENTS if len(keys) == len(DEPARTMENTS) else HOSPITALS
     load_identity(folder / OPERATOR.id)
     return Site(folder, known)

@@ -49,7 +49,12 @@ class OperatorDesk:
         self.identity = load_identity(self.site.operator)
         self.trust = load_trust(self.identity.trust_path, now=datetime.now(UTC))
         hub = HubSettings.read(self.site.hub_settings)
-        keys = {a.id: base64.b64decode(a.hub_spki) for a in self.trust.actors.actors if a.hub_spki}
+        moment = datetime.now(UTC)
+        keys = {  # after a rotation the newer entry stands first, and counts
+            a.id: base64.b64decode(a.hub_spki)
+            for a in reversed(self.trust.actors.actors)
+            if a.hub_spki and a.is_valid_at(moment)
+        }
         self.flower = FlowerBus(hub, keys)
         self.relay = RelayBus(self.identity.id, relay_plane(self.identity, relay_url(self.site.hub_settings)))
         self.registry = Registry.at(self.site.operator / "registry.db")

@@ -4,8 +4,12 @@
 that party's home and no other.
 """
 
+import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from factory.site.founding import open_site
@@ -13,7 +17,8 @@ from factory.site.layout import Site
 from factory.site.processes import ProcessFailedError, quoted, wait_until
 from nodes.supervise import Child, Supervisor, SupervisorStatus, read_status, stop_supervisor
 
-READY_S = 60.0
+READY_S = 90.0
+END_S = 20.0
 
 
 def children(site: Site) -> list[Child]:
@@ -38,8 +43,6 @@ def start_stack(site: Site) -> None:
     Raises:
         ProcessFailedError: something did not come up; the message names it and its log.
     """
-    import subprocess
-
     if read_status(site.run) is not None:
         raise ProcessFailedError(
             f"expected nothing running in {site.folder}; end it with: shufang down --home {quoted(site.folder)}"
@@ -47,29 +50,24 @@ def start_stack(site: Site) -> None:
     _require_free_ports(site)
     log = site.run / "logs" / "stack.log"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "factory.site.stack", str(site.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    pid = _spawn([sys.executable, "-P", "-m", "factory.site.stack", str(site.folder)], log)
     try:
-        _await_children(site, process)
+        _await_children(site, pid)
         register_nodes(site, [department.node for department in site.departments])
         _await_nodes(site)
     except BaseException:
         stop_stack(site)
-        if process.poll() is None:
-            process.terminate()
-            process.wait(20)
+        _end(pid)
         raise
 
 
 def stop_stack(site: Site) -> bool:
     """End everything; False when nothing ran."""
-    return bool(stop_supervisor(site.run))
+    found = read_status(site.run)
+    stopped = bool(stop_supervisor(site.run))
+    if found is not None:
+        _has_ended(found.pid)
+    return stopped
 
 
 def status_of(site: Site) -> SupervisorStatus | None:
@@ -113,13 +111,42 @@ def _require_free_ports(site: Site) -> None:
             ) from error
 
 
-def _await_children(site: Site, process: object) -> None:
+def _spawn(arguments: list[str], log: Path) -> int:
+    """Start a process that outlives this one, in a session of its own, and return its pid."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=actions, setsid=True)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process that we started has ended; takes its exit status."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _end(pid: int) -> None:
+    if not _has_ended(pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + END_S
+        while not _has_ended(pid):
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+
+def _await_children(site: Site, pid: int) -> None:
     from factory.hub.superlink import HubSettings
 
     hub = HubSettings.read(site.hub_settings)
 
     def is_up() -> bool:
-        if getattr(process, "poll", lambda: None)() is not None:
+        if _has_ended(pid):
             raise ProcessFailedError(f"the supervisor ended at once; look into {site.run / 'logs' / 'stack.log'}")
         found = read_status(site.run)
         if found is not None:
