@@ -16,8 +16,12 @@ Storage stays at the node: ``public_extract`` and the entry's digest leave it ou
 
     [storage]
     path = "tables/clinic.csv"             # relative to the node's home, or absolute
-    format = "csv"                         # csv | parquet
+    format = "csv"                         # csv | parquet | excel | postgresql | mysql (also MariaDB)
     encoding = "utf-8"                     # utf-8 | gb18030 (csv only)
+    sheet = ""                             # excel only; the first sheet if empty
+    # instead of `path`, for a database; address and password stand in connections/<name>.toml, mode 0600
+    connection = "registers"
+    table = "public.clinic"
 
     [[columns]]
     name = "radius"
@@ -69,14 +73,33 @@ class Storage(Part):
     """Where the table is; never leaves the node.
 
     Attributes:
-        path: file, relative to the node's home or absolute.
-        format: kind of file.
+        path: file, relative to the node's home or absolute; empty for a database.
+        format: kind of file or of database.
         encoding: of a CSV file.
+        sheet: of a workbook; the first if empty.
+        connection: name of a connection file in the node's home, for a database; no secret stands here.
+        table: ``table`` or ``schema.table`` of a database.
     """
 
-    path: Text
-    format: Literal["csv", "parquet"] = "csv"
+    path: str = ""
+    format: Literal["csv", "parquet", "excel", "postgresql", "mysql"] = "csv"
     encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    sheet: str = ""
+    connection: Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,64}$")] = ""
+    table: str = ""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Storage":
+        if self.is_database != bool(self.connection and self.table) or self.is_database == bool(self.path):
+            raise ValueError("a path for a file; connection and table for a database")
+        if self.sheet and self.format != "excel":
+            raise ValueError("a sheet only for excel")
+        return self
+
+    @property
+    def is_database(self) -> bool:
+        """Whether the table is on a database server."""
+        return self.format in {"postgresql", "mysql"}
 
 
 class CatalogueEntry(Part):
@@ -117,7 +140,9 @@ class CatalogueEntry(Part):
         return sha256_hex(canonical.dumps({"columns": [{"name": c.name, "type": c.type} for c in self.columns]}))
 
     def path_in(self, home: Path) -> Path:
-        """Return where the table's file is."""
+        """Return where the table's file is; of a database its connection file."""
+        if self.storage.is_database:
+            return home / "connections" / f"{self.storage.connection}.toml"
         path = Path(self.storage.path)
         return path if path.is_absolute() else home / path
 
@@ -161,7 +186,7 @@ class CatalogueEntry(Part):
         for field, value in self.model_dump(mode="json", by_alias=True, exclude={"storage", "columns"}).items():
             if value != "":
                 top.append(f"{field} = {_toml(value)}")
-        top += ["", "[storage]", *(f"{k} = {_toml(v)}" for k, v in self.storage.model_dump(mode="json").items())]
+        top += ["", "[storage]", *(f"{k} = {_toml(v)}" for k, v in self.storage.model_dump(mode="json").items() if v)]
         for column in self.columns:
             top += ["", "[[columns]]", *(f"{k} = {_toml(v)}" for k, v in column.model_dump(mode="json").items())]
         return "\n".join(top) + "\n"

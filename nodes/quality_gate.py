@@ -206,6 +206,8 @@ def suggest_suite(entry: CatalogueEntry, *, settings: NodeSettings) -> Path:
             str(entry.path_in(settings.home)),
             "--encoding",
             entry.storage.encoding,
+            "--inner-table",
+            entry.storage.table or entry.storage.sheet,
             "--name",
             entry.id,
             "--out",
@@ -247,6 +249,7 @@ def _job(entry: CatalogueEntry, delivered_at: datetime | None, settings: NodeSet
     arguments = [
         "--table", str(entry.path_in(settings.home)), "--suite", str(suite_path(settings, entry.id)),
         "--out", str(folder), "--encoding", entry.storage.encoding,
+        "--inner-table", entry.storage.table or entry.storage.sheet,
         "--resource", entry.id, "--resource-version", str(entry.version),
         "--title-zh", entry.name_zh, "--title-en", entry.name_en, "--owner", entry.owner, "--node", settings.id,
     ]  # fmt: skip

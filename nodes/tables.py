@@ -1,8 +1,8 @@
 """Tables behind catalogue entries: read through DuckDB, granted columns and rows alone.
 
-CSV (UTF-8, GB18030) and Parquet. Columns and row filter are applied inside the database engine;
-values reach it as parameters, never as text of a query. The engine runs in memory with one
-thread, and cannot load extensions.
+CSV (UTF-8, GB18030), Parquet, Excel, PostgreSQL and MySQL/MariaDB. Columns and row filter are
+applied inside the engine; values reach it as parameters, never as text of a query. It has one
+thread and little memory, spills what is larger, and cannot load extensions.
 
 Privacy: a ``GrantedTable`` is all a task gets. Errors name files, columns and encodings, no value.
 """
@@ -15,11 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nodes.catalogue_entries import CatalogueEntry, Column
 from nodes.contract.messages import Condition, ResourceUse
 from nodes.errors import TableChangedError, TableEmptyError, TableEncodingError, TableError, TableMissingError
+from quality.databases import columns_of, read_connection, reading
+from quality.errors import SourceError
+from quality.workbooks import header_of, read_sheet
 
 if TYPE_CHECKING:
     import duckdb
@@ -166,32 +170,43 @@ def distinct_share(entry: CatalogueEntry, home: Path, column: str) -> tuple[int,
 def fingerprint(entry: CatalogueEntry, home: Path) -> str:
     """Return size and times of the file: equal means not written since, so its content need not be read again.
 
+    Of a database it is empty: no server tells reliably that a table was not written, so its content is read.
+
     Raises:
         TableMissingError: no file.
     """
     status = _existing(entry, home).stat()
+    if entry.storage.is_database:
+        return ""
     return f"{status.st_size}.{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
 
 
 def modified_at(entry: CatalogueEntry, home: Path) -> datetime:
-    """Return when the table's file was last written.
+    """Return when the table's file was last written; of a database, which is read as it is, now.
 
     Raises:
         TableMissingError: no file.
     """
-    return datetime.fromtimestamp(_existing(entry, home).stat().st_mtime, tz=UTC)
+    path = _existing(entry, home)
+    return datetime.now(UTC) if entry.storage.is_database else datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
 
 
 def commitment(entry: CatalogueEntry, home: Path, key: bytes) -> str:
     """Return the keyed commitment to the table's content as hex.
 
-    HMAC-SHA-256 over the catalogue entry's digest and the file's bytes. Without the key, which
-    never leaves the node, nobody can test a guess of the content against it.
+    HMAC-SHA-256 over the catalogue entry's digest and the file's bytes; of a database over the
+    digests of its rows, sorted. Without the key, which never leaves the node, nobody can test a
+    guess of the content against it.
 
     Raises:
         TableMissingError: no file, or not readable.
+        TableError: the database cannot be read.
     """
     code = hmac.new(key, b"shufang/v1/commitment\n" + entry.digest_hex.encode("ascii") + b"\n", hashlib.sha256)
+    if entry.storage.is_database:
+        for chunk in _row_digests(entry, home):
+            code.update(chunk)
+        return code.hexdigest()
     path = _existing(entry, home)
     try:
         with path.open("rb") as stream:
@@ -200,6 +215,19 @@ def commitment(entry: CatalogueEntry, home: Path, key: bytes) -> str:
     except OSError as error:
         raise TableMissingError(f"expected to be able to read {path} ({error.strerror})") from error
     return code.hexdigest()
+
+
+def _row_digests(entry: CatalogueEntry, home: Path) -> Iterator[bytes]:
+    """Return the SHA-256 of each row, in their own order, since a server promises none."""
+    # Lengths before texts: no two rows with different cells give the same bytes. NULL has none.
+    cells = ", ".join(
+        f"CASE WHEN {name} IS NULL THEN '-' ELSE concat(length({name}::VARCHAR), ':', {name}::VARCHAR) END"
+        for name in map(_identifier, entry.column_names)
+    )
+    with _opened(entry, home, view="raw") as engine:
+        rows = engine.execute(f"SELECT sha256(concat_ws('|', {cells})) AS digest FROM raw ORDER BY digest")  # noqa: S608  quoted names
+        while batch := rows.fetchmany(10_000):
+            yield "".join(row[0] for row in batch).encode("ascii")
 
 
 def _query(entry: CatalogueEntry, columns: Sequence[str], conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
@@ -220,42 +248,62 @@ def _query(entry: CatalogueEntry, columns: Sequence[str], conditions: Sequence[C
 
 
 @contextmanager
-def _opened(entry: CatalogueEntry, home: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
+def _opened(entry: CatalogueEntry, home: Path, *, view: str = "source") -> Iterator["duckdb.DuckDBPyConnection"]:
+    """Open a table behind ``raw`` (as it is) and, unless only that is wanted, ``source`` (typed)."""
     import duckdb
 
     path = _existing(entry, home)
-    _require_columns(entry, _header(entry, path))
-    engine = duckdb.connect(
-        ":memory:",
-        config={
-            "threads": "1",
-            "memory_limit": _MEMORY_LIMIT,
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "preserve_insertion_order": "true",
-        },
-    )
-    try:
-        _bind(engine, entry, path)
-        yield engine
-    except duckdb.Error as error:
-        # The engine's own text may quote a line of the file; only its kind is passed on.
-        raise TableError(
-            f"expected {path.name} to be a readable {entry.storage.format} table in {entry.storage.encoding} "
-            f"({type(error).__name__}); check quoting, number of fields per line and encoding"
-        ) from None
-    finally:
-        engine.close()
+    with TemporaryDirectory(prefix="shufang-table-") as folder:
+        engine = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": "1",
+                "memory_limit": _MEMORY_LIMIT,
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "preserve_insertion_order": "true",
+                # Private to this user, gone with the block: what a large table needs beyond the memory.
+                "temp_directory": str(Path(folder) / "spill"),
+            },
+        )
+        try:
+            _require_columns(entry, _header(entry, path))
+            _bind(engine, entry, path)
+            if view == "source":
+                _bind_types(engine, entry)
+            yield engine
+        except SourceError as error:
+            raise _table_error(entry, error) from None
+        except duckdb.Error as error:
+            # The engine's own text may quote a line of the file; only its kind is passed on.
+            raise TableError(
+                f"expected {path.name} to be a readable {entry.storage.format} table in {entry.storage.encoding} "
+                f"({type(error).__name__}); check quoting, number of fields per line and encoding"
+            ) from None
+        finally:
+            engine.close()
 
 
 def _bind(engine: "duckdb.DuckDBPyConnection", entry: CatalogueEntry, path: Path) -> None:
-    if entry.storage.format == "parquet":
+    storage = entry.storage
+    if storage.is_database:
+        with reading(read_connection(path), storage.table, entry.column_names) as arriving:
+            engine.register("arriving", arriving)
+            engine.execute("CREATE TEMP TABLE raw AS SELECT * FROM arriving")
+            engine.unregister("arriving")
+        return
+    if storage.format == "parquet":
         raw = engine.read_parquet(str(path))
-    elif entry.storage.encoding == "utf-8":
+    elif storage.format == "excel":
+        raw = engine.from_arrow(read_sheet(path, storage.sheet))
+    elif storage.encoding == "utf-8":
         raw = engine.read_csv(str(path), header=True, all_varchar=True, delimiter=",", quotechar='"', escapechar='"')
     else:
         raw = engine.from_arrow(_decoded_csv(entry, path))
     raw.create_view("raw")
+
+
+def _bind_types(engine: "duckdb.DuckDBPyConnection", entry: CatalogueEntry) -> None:
     parts = []
     for column in entry.columns:
         name = _identifier(column.name)
@@ -263,6 +311,14 @@ def _bind(engine: "duckdb.DuckDBPyConnection", entry: CatalogueEntry, path: Path
         # Text that is no number counts as missing here; the quality run is where it is reported.
         parts.append(f"TRY_CAST(NULLIF(TRIM(CAST({name} AS VARCHAR)), '') AS {kind}) AS {name}")
     engine.execute(f"CREATE VIEW source AS SELECT {', '.join(parts)} FROM raw")  # noqa: S608  quoted names
+
+
+def _table_error(entry: CatalogueEntry, error: SourceError) -> TableError:
+    """Return our error for one of a source, which quotes no cell."""
+    told = f"the table of {entry.id}: {error}"
+    if error.finding in {"source.missing", "source.connection", "source.unreachable"}:
+        return TableMissingError(told)
+    return TableEmptyError(told) if error.finding == "source.empty" else TableError(told)
 
 
 def _decoded_csv(entry: CatalogueEntry, path: Path) -> Any:  # a pyarrow table; the library is untyped
@@ -286,12 +342,22 @@ def _decoded_csv(entry: CatalogueEntry, path: Path) -> Any:  # a pyarrow table; 
 
 def _existing(entry: CatalogueEntry, home: Path) -> Path:
     path = entry.path_in(home)
+    if not path.is_file() and entry.storage.is_database:
+        raise TableMissingError(f"expected the connection file of {entry.id} at {path}, with mode 0600")
     if not path.is_file():
         raise TableMissingError(f"expected the table of {entry.id} at {path}; put the file there or correct `path`")
     return path
 
 
 def _header(entry: CatalogueEntry, path: Path) -> tuple[str, ...]:
+    storage = entry.storage
+    try:
+        if storage.is_database:
+            return columns_of(read_connection(path), storage.table)
+        if storage.format == "excel":
+            return header_of(path, storage.sheet)
+    except SourceError as error:
+        raise _table_error(entry, error) from None
     return _parquet_header(path) if entry.storage.format == "parquet" else _csv_header(path, entry.storage.encoding)
 
 

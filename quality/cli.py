@@ -79,7 +79,9 @@ def _assessed(options: argparse.Namespace) -> dict[str, Any]:
 
     rules = suite.load(options.suite)
     weights = profile.load(options.profile) if options.profile else DEFAULT_PROFILE
-    source = source_of(options.table, encoding=options.encoding, delivered_at=options.delivered_at)
+    source = source_of(
+        options.table, encoding=options.encoding, delivered_at=options.delivered_at, table=options.inner_table
+    )
     previous = _read_report(options.previous) if options.previous else None
     assessment = assess(source, rules, now=options.now or datetime.now(UTC), profile=weights, previous=previous)
     report = report_json(
@@ -113,7 +115,10 @@ def _suggest(options: argparse.Namespace) -> int:
     from quality.suggest import suggest
     from quality.suite import document
 
-    draft = suggest(source_of(options.table, encoding=options.encoding), name=options.name or options.table.stem)
+    draft = suggest(
+        source_of(options.table, encoding=options.encoding, table=options.inner_table),
+        name=options.name or options.table.stem,
+    )
     text = json.dumps(document(draft), ensure_ascii=False, indent=2) + "\n"
     if options.out:
         options.out.write_text(text, encoding="utf-8")
@@ -194,7 +199,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
 
     run = commands.add_parser("assess", help="run a suite on a table / 运行质量评估", epilog=_EXAMPLE)
-    run.add_argument("--table", type=Path, required=True, help="CSV (UTF-8, GB18030) or Parquet")
+    run.add_argument(
+        "--table", type=Path, required=True, help="CSV (UTF-8, GB18030), Parquet, Excel or connection TOML"
+    )
     run.add_argument("--suite", type=Path, required=True, help="suite JSON")
     run.add_argument("--out", type=Path, required=True, help="folder for report.json and the pages")
     run.add_argument("--profile", type=Path, help="weights and thresholds, JSON")
@@ -220,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     page.set_defaults(run=_report)
 
     for command in (run, draft):
+        command.add_argument("--inner-table", default="", help="table of the database, or sheet of the workbook")
         command.add_argument("--encoding", choices=("auto", "utf-8", "gb18030"), default="auto")
     for command in (run, draft, page):
         command.add_argument("--json", action="store_true", help="print one JSON object")

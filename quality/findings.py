@@ -38,8 +38,23 @@ FINDINGS: dict[str, Finding] = {
         ),
         Finding(
             "source.format",
-            "文件格式不受支持；请提供 CSV 或 Parquet。",
-            "The format is not supported; provide CSV or Parquet.",
+            "文件格式不受支持；请提供 CSV、Parquet、Excel 或数据库连接。",
+            "The format is not supported; provide CSV, Parquet, Excel or a database connection.",
+        ),
+        Finding(
+            "source.connection",
+            "数据库连接文件缺失、有误或权限过宽；应为 0600。",
+            "The connection file is missing, wrong or readable by others; it must have mode 0600.",
+        ),
+        Finding(
+            "source.unreachable",
+            "数据库无法连接；请检查地址、账户与网络。",
+            "The database cannot be entered; check address, user and network.",
+        ),
+        Finding(
+            "source.driver",
+            "未安装读取该数据源的驱动；请安装 shufang[sources]。",
+            "The driver for this source is not installed; install shufang[sources].",
         ),
         Finding(
             "source.encoding",

@@ -5,27 +5,33 @@ columns in their declared types, and for each that had to be parsed from text a 
 ``<name>#bad`` for cells that hold something else. A broken file raises ``SourceError`` with a
 finding's code and never the library's message, which may quote a cell.
 
-DuckDB runs without any extension download: nothing here opens a connection.
+Databases and workbooks arrive as Arrow (``quality.databases``, ``quality.workbooks``), CSV and
+Parquet are read by DuckDB itself, which runs without any extension download: nothing here opens a
+connection but to the department's own database.
 """
 
 import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from quality.databases import read_connection, reading
 from quality.errors import SourceError
 from quality.suite import ColumnType, Suite
+from quality.workbooks import SUFFIXES, read_sheet
 
 if TYPE_CHECKING:
     import duckdb
 
 Encoding: TypeAlias = Literal["auto", "utf-8", "gb18030"]
+Kind: TypeAlias = Literal["csv", "parquet", "excel", "postgresql", "mysql", "database", "unknown"]
+DATABASES = ("postgresql", "mysql", "database")
 BATCH = "batch"
 BAD = "#bad"
 _CHUNK = 1 << 20
@@ -35,19 +41,21 @@ _SQL_TYPES: dict[ColumnType, str] = {"text": "VARCHAR", "integer": "BIGINT", "nu
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that holds a table.
+    """A file, a sheet or a database that holds a table.
 
     Attributes:
-        path: of the file.
-        kind: ``csv`` or ``parquet``; ``unknown`` becomes a finding when it is opened.
+        path: of the file; of a database its connection file.
+        kind: ``unknown`` becomes a finding when it is opened.
         encoding: of a CSV; ``auto`` takes UTF-8 if every byte fits, else GB18030.
-        delivered_at: when the department received or wrote it; the file's time if not given.
+        delivered_at: when the department received or wrote it; the file's time, or now for a database, if not given.
+        table: ``table`` or ``schema.table`` of a database, or the sheet of a workbook (the first if empty).
     """
 
     path: Path
-    kind: Literal["csv", "parquet", "unknown"]
+    kind: Kind
     encoding: Encoding = "auto"
     delivered_at: datetime | None = None
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +79,19 @@ class Opened:
     malformed_rows: int
 
 
-def source_of(path: Path, *, encoding: Encoding = "auto", delivered_at: datetime | None = None) -> Source:
-    """Return the source for a file, its kind by the suffix."""
-    kinds: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".txt": "csv", ".parquet": "parquet"}
-    return Source(path, kinds.get(path.suffix.lower(), "unknown"), encoding, delivered_at)
+def source_of(
+    path: Path, *, encoding: Encoding = "auto", delivered_at: datetime | None = None, table: str = ""
+) -> Source:
+    """Return the source for a file, its kind by the suffix; ``.toml`` is a connection file."""
+    kinds: dict[str, Kind] = {".csv": "csv", ".txt": "csv", ".parquet": "parquet"}
+    kinds |= dict.fromkeys(SUFFIXES, "excel")
+    kind = kinds.get(path.suffix.lower(), "unknown")
+    if path.suffix == ".toml":
+        # One that cannot be read becomes a finding when it is opened.
+        kind = "database"
+        with suppress(SourceError):
+            kind = read_connection(path).kind
+    return Source(path, kind, encoding, delivered_at, table)
 
 
 @contextmanager
@@ -91,26 +108,36 @@ def open_source(source: Source, suite: Suite, *, memory_limit_mb: int = 1_024) -
     """
     import duckdb
 
-    if not source.path.is_file():
+    if not source.path.is_file() and source.kind not in DATABASES:
         raise SourceError("source.missing", f"expected a file at {source.path.name}")
     if source.kind == "unknown":
-        raise SourceError("source.format", f"expected .csv or .parquet, got {source.path.suffix or 'no suffix'}")
-    delivered = source.delivered_at or datetime.fromtimestamp(source.path.stat().st_mtime, tz=UTC)
+        raise SourceError(
+            "source.format", f"expected .csv, .parquet, .xlsx or a connection, got {source.path.suffix or 'no suffix'}"
+        )
+    delivered = source.delivered_at or (
+        datetime.now(UTC) if source.kind in DATABASES else datetime.fromtimestamp(source.path.stat().st_mtime, tz=UTC)
+    )
     with TemporaryDirectory(prefix="shufang-quality-") as folder:
         connection = duckdb.connect(
             config={
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
                 "memory_limit": f"{memory_limit_mb}MB",
+                # The sequence of rows means nothing to a rule, and keeping it costs memory.
+                "preserve_insertion_order": "false",
                 "temp_directory": str(Path(folder) / "spill"),
             }
         )
         try:
+            encoding, malformed = "", 0
             if source.kind == "csv":
                 columns, parsed, encoding, malformed = _open_csv(connection, source, suite, Path(folder))
-            else:
+            elif source.kind == "parquet":
                 columns, parsed = _open_parquet(connection, source, suite, Path(folder))
-                encoding, malformed = "", 0
+            elif source.kind == "excel":
+                columns, parsed = _open_arrow(connection, read_sheet(source.path, source.table), suite)
+            else:
+                columns, parsed = _open_database(connection, source, suite)
             yield Opened(connection, columns, parsed, encoding, delivered, malformed)
         except duckdb.Error as error:
             raise SourceError(
@@ -143,6 +170,34 @@ def _open_parquet(
     types = {str(row[0]): str(row[1]) for row in physical}
     columns, parsed = _projection(types, suite)
     connection.execute(f"CREATE TEMP VIEW {BATCH} AS SELECT {columns} FROM {relation}")  # noqa: S608 - quoted names
+    return tuple(types), parsed
+
+
+def _open_database(
+    connection: "duckdb.DuckDBPyConnection", source: Source, suite: Suite
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    with reading(read_connection(source.path), source.table) as stream:
+        return _open_arrow(connection, stream, suite)
+
+
+def _open_arrow(
+    connection: "duckdb.DuckDBPyConnection",
+    arrow: Any,  # a pyarrow table or stream; the library is untyped
+    suite: Suite,
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Copy a table that arrives as Arrow, batch by batch, into DuckDB, which spills what does not fit."""
+    connection.register("arriving", arrow)
+    physical = connection.execute("DESCRIBE arriving").fetchall()
+    types = {str(row[0]): str(row[1]) for row in physical}
+    if len({name.casefold() for name in types}) != len(types):
+        raise SourceError("source.header", "expected every column with a name of its own")
+    texts = [name for name in suite.columns if types.get(name) == "VARCHAR"]
+    nulls = ", ".join(literal(value) for value in suite.null_values)
+    replaced = ", ".join(f"CASE WHEN {quoted(n)} NOT IN ({nulls}) THEN {quoted(n)} END AS {quoted(n)}" for n in texts)
+    inner = f"SELECT * {f'REPLACE ({replaced})' if texts else ''} FROM arriving"  # noqa: S608 - quoted names
+    columns, parsed = _projection(types, suite)
+    connection.execute(f"CREATE TEMP TABLE {BATCH} AS SELECT {columns} FROM ({inner})")  # noqa: S608 - as above
+    connection.unregister("arriving")
     return tuple(types), parsed
 
 

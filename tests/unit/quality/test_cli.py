@@ -110,8 +110,8 @@ def test_a_wrong_time_is_a_usage_error(tmp_path, capsys):
 
 
 def test_an_unknown_format_is_a_finding(tmp_path, capsys):
-    (tmp_path / "p.xlsx").write_bytes(b"PK")
-    assert main([*arguments(tmp_path), "--table", str(tmp_path / "p.xlsx")]) == 1
+    (tmp_path / "p.dbf").write_bytes(b"PK")
+    assert main([*arguments(tmp_path), "--table", str(tmp_path / "p.dbf")]) == 1
     assert json.loads(capsys.readouterr().out)["findings"] == ["source.format"]
 
 
