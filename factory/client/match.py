@@ -10,8 +10,9 @@ Source:
 Privacy:
     What is sent is a uniform element and a bucket number, sealed for the department; the
     operator learns how many records are asked, the department a bucket of at least 1 000
-    records for each. Neither learns the record or the answer. Records and answers stay in
-    this process and appear in no log, message or repr.
+    records for each; if it lies about its register's size, ``BITS_MAX`` bits of a digest at
+    most. Neither learns the record or the answer. Records and answers stay in this process
+    and appear in no log, message or repr.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from nodes.contract.sealing import SealHeader, seal, unseal
 from nodes.contract.signing import Envelope, SigningKey
 from nodes.contract.tasks.match import (
     BITS_MAX,
+    BUCKET_ROWS_MIN,
     EVALUATE,
     LABEL_ANSWER,
     LABEL_ASK,
@@ -263,10 +265,12 @@ class Matcher:
                 raise MalformedError("expected the acceptance of this very order")
             parameters = MatchParameters.model_validate(order.parameters)
             public_key, bits, rows = (accepted.body.get(name) for name in ("public_key", "bits", "bucket_rows"))
-            if not isinstance(public_key, str) or not isinstance(bits, int) or not isinstance(rows, int):
+            if not isinstance(public_key, str) or type(bits) is not int or type(rows) is not int:
                 raise MalformedError("expected the committed key and bucket layout in the acceptance")
             if not 0 <= bits <= BITS_MAX or rows < 1:
                 raise MalformedError("expected a bucket layout within the limits")
+            if bits and rows < BUCKET_ROWS_MIN:
+                raise MalformedError(f"expected buckets of at least {BUCKET_ROWS_MIN} tags")
             key_bytes = bytes.fromhex(public_key)
         except (ContractError, ValueError) as error:
             raise InvitationError(f"the session handed over cannot be joined: {error}") from error

@@ -4,7 +4,7 @@ A *sum* is one opened total over several nodes. Each sum of a session has a numb
 own, keys of its own and seeds of its own, so whatever is revealed to open one sum tells
 nothing about another (``nodes.privacy.secagg`` gives the argument). A mask is a ChaCha20
 stream whose key is derived with the whole context of the sum: session, number, active
-nodes, digest of what was asked, length. Nodes that were told different things derive
+nodes, digest of what was asked (which fixes the length). Nodes that were told different things derive
 different masks, which then do not cancel.
 
 Privacy: nothing in here holds a value of a row. A masked vector is uniform modulo 2**64
@@ -45,6 +45,18 @@ KEY_BYTES = 32
 
 _WORD = np.dtype("<u8")
 
+_PRIME = 2**255 - 19
+_LOW_ORDER = frozenset(
+    {
+        0,
+        1,
+        _PRIME - 1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    }
+)
+"""X25519 coordinates whose product with any key is zero (RFC 7748, section 7; cr.yp.to/ecdh.html#validate)."""
+
 
 class Advertisement(Message):
     """A node's fresh public keys of one session, signed with its statement key.
@@ -71,6 +83,9 @@ class Advertisement(Message):
     def _consistent(self) -> "Advertisement":
         if len(self.public_keys) != len(self.seed_sha256) or len(set(self.public_keys)) != len(self.public_keys):
             raise ValueError("one key and one seed per sum, each key once")
+        numbers = [int.from_bytes(bytes.fromhex(key), "little") for key in self.public_keys]
+        if any(number >= _PRIME or number in _LOW_ORDER for number in numbers):
+            raise ValueError("canonical X25519 keys, none of low order")
         return self
 
 
@@ -123,16 +138,20 @@ def roster_sha256(advertisements: Mapping[str, Envelope]) -> str:
 
 
 def threshold(parties: int, contributors_min: int) -> int:
-    """Return how many shares rebuild a secret: a strict majority, and never less than the grant's contributors.
+    """Return how many shares rebuild a secret: more than two thirds, and never less than the grant's contributors.
 
-    With a strict majority the operator cannot show two disjoint halves of the nodes two
-    different survivor lists and open both.
+    An operator that shows two groups of nodes two survivor lists needs a threshold of each
+    group; nodes that collude with it stand in both. With ``k`` of ``n`` nodes colluding it
+    cannot have both groups when ``2 * threshold > n + k``. More than two thirds holds that
+    for every ``k`` up to a third. Three nodes are the exception: two thirds would be all of
+    them, so a grant that wants that says ``contributors_min = 3``; otherwise two of three
+    suffice, which holds against the operator alone (``k = 0``) and survives one drop-out.
 
     Source:
-        Bonawitz et al., section 6.2: the threshold must exceed half of the users against an
-        active server.
+        Bonawitz et al., section 6 (theorem on active adversaries, and the table of thresholds: more than n/2 against
+        the server alone, more than 2n/3 against the server with users).
     """
-    return max(parties // 2 + 1, contributors_min)
+    return max(parties * 2 // 3 + 1 if parties > 3 else parties // 2 + 1, contributors_min)
 
 
 def context(session_id: str, roster: str, sum_number: int, active: Sequence[str], input_sha256: str) -> bytes:

@@ -67,13 +67,13 @@ def seal(plaintext: bytes, recipient_key: bytes, header: SealHeader) -> bytes:
         Encapsulated key (32 bytes) followed by ciphertext and tag.
 
     Raises:
-        MalformedError: the key is not an X25519 public key.
+        MalformedError: the key is not an X25519 public key, or one of low order (RFC 9180, section 7.1.4).
     """
     try:
         public = X25519PublicKey.from_public_bytes(recipient_key)
+        return bytes(_SUITE.encrypt(plaintext, public, header.to_info()))
     except ValueError as error:
-        raise MalformedError("expected 32 bytes of X25519 public key") from error
-    return bytes(_SUITE.encrypt(plaintext, public, header.to_info()))
+        raise MalformedError("expected 32 bytes of a usable X25519 public key") from error
 
 
 def unseal(sealed: bytes, private_key: X25519PrivateKey, header: SealHeader) -> bytes:

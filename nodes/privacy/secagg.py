@@ -25,13 +25,19 @@ node gives away, of any one peer, either a seed share or a key share and never b
 survivors and dropped are the two halves of one signed list.
 
 Privacy: the operator and the nodes learn the sum over the survivors of each sum and nothing
-else of any node, as long as fewer than the threshold of nodes collude with it. It holds against the
-operator alone for every grant; against the operator together with one node of three
+else of any node, as long as of n nodes with threshold t fewer than 2t - n collude with the
+operator: two lists of survivors cannot both be confirmed then. From four nodes on that
+covers any third of the nodes (``masking.threshold``). With three it covers the operator
+alone; the operator together with one node of three
 only when ``contributors_min`` is three (then no key share is ever given away, at the
 price that a drop-out loses the sum). With k survivors of whom k - 1 collude, the sum
 itself tells them the last one's input: no protocol helps. A false claim that a node
 dropped lets the operator compare two sums that differ by that node; since it stays out,
 this can happen once per node, and shows in its statement.
+
+The shares are sealed in HPKE's base mode, which does not prove the sender: somebody who
+writes shares in another's name spoils the sum, since what they rebuild is checked against
+signed keys and digests, and learns nothing, since a node gives back what was put there.
 """
 
 import secrets as random_source

@@ -27,7 +27,9 @@ SUITE = "voprf-ristretto255-sha512-v1"
 TAG_BYTES = 16
 BUCKET_ROWS_MIN = 1000
 """Fewest records among which an asked one hides: the department learns a bucket, never less than this many."""
-BITS_MAX = 24
+BITS_MAX = 20
+"""Most bits of a digest that a department can learn of an asked record, whatever it says of its register: 2**20
+buckets of ``BUCKET_ROWS_MIN`` records are a thousand million, the population of a country."""
 
 Rule = Literal["trim", "spaces", "width", "upper", "lower", "brackets", "id18", "name_dots"]
 """``trim`` cuts blanks at both ends · ``spaces`` removes all blanks · ``width`` Unicode NFKC · ``upper``, ``lower`` ·
@@ -112,7 +114,7 @@ def bucket_of(data: bytes, bits: int) -> int:
 
     Privacy:
         The department learns these bits of an asked record. They are chosen so that at
-        least ``BUCKET_ROWS_MIN`` of its own records share them; a small register has none.
+        least ``BUCKET_ROWS_MIN`` of its own records share them; a register below twice that many has no bits.
     """
     digest = hashlib.sha256(b"shufang/v1/bucket" + data).digest()
     return int.from_bytes(digest[:4], "big") >> (32 - bits)

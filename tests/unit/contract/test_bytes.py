@@ -139,6 +139,19 @@ def test_a_sealed_message_moved_elsewhere_does_not_open(other: SealHeader) -> No
         unseal(sealed, key, other)
 
 
+@pytest.mark.parametrize("key", [bytes(32), b"\x01" + bytes(31), bytes(31), b""])
+def test_nothing_is_sealed_for_a_key_with_which_no_secret_is_agreed(key: bytes) -> None:
+    with pytest.raises(MalformedError):
+        seal(b"share", key, HEADER)
+
+
+def test_a_sealed_message_whose_encapsulated_key_is_of_low_order_does_not_open() -> None:
+    key = X25519PrivateKey.generate()
+    sealed = seal(b"share", key.public_key().public_bytes_raw(), HEADER)
+    with pytest.raises(BadSealError):
+        unseal(bytes(32) + sealed[32:], key, HEADER)
+
+
 def test_a_sealed_message_does_not_open_with_another_key_or_altered() -> None:
     key = X25519PrivateKey.generate()
     sealed = seal(b"share", key.public_key().public_bytes_raw(), HEADER)

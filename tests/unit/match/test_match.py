@@ -122,6 +122,28 @@ def test_an_acceptance_of_another_order_or_by_another_signer_cannot_be_joined() 
     assert Invitation.from_bytes(good.to_bytes()) == good
 
 
+@pytest.mark.parametrize(
+    ("bits", "rows"), [(1, 64), (1, 999), (20, 0), (21, 4096), (24, 1024), (-1, 1024), (True, 1024)]
+)
+def test_an_asker_does_not_join_a_layout_that_would_single_out_what_it_asks(bits: int, rows: int) -> None:
+    setup = Setup()
+    good = setup.invitation()
+    payload = canonical.loads(good.accepted.payload)
+    payload["body"] |= {"bits": bits, "bucket_rows": rows}
+    signed = sign(setup.trial.parties["node-north"].key, Result.payload_type, canonical.dumps(payload))
+    with pytest.raises(InvitationError):
+        setup.matcher(invitation=Invitation(good.order, signed))
+
+
+def test_an_asker_joins_buckets_of_at_least_a_thousand() -> None:
+    setup = Setup()
+    good = setup.invitation()
+    payload = canonical.loads(good.accepted.payload)
+    payload["body"] |= {"bits": 20, "bucket_rows": 1000}
+    signed = sign(setup.trial.parties["node-north"].key, Result.payload_type, canonical.dumps(payload))
+    assert setup.matcher(invitation=Invitation(good.order, signed)).node == "node-north"
+
+
 def test_the_budget_ends_the_asking() -> None:
     setup = Setup()
     matcher = setup.matcher()

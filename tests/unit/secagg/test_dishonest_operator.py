@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from nodes.contract import masking
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from nodes.contract import canonical, masking
 from nodes.contract.masking import Advertisement, Confirmation
 from nodes.contract.messages import parse
 from nodes.contract.signing import Envelope, sha256_hex, sign
@@ -146,7 +148,7 @@ def test_a_second_masked_vector_for_the_same_sum_is_refused():
 
 def test_active_nodes_below_the_threshold_are_refused():
     group = Group.of(5).ready()
-    with refused("active nodes at least 3 nodes, got 2"):
+    with refused("active nodes at least 4 nodes, got 2"):
         group.mask(0, {"node-a": [1], "node-b": [1]})
 
 
@@ -209,6 +211,59 @@ def test_two_survivor_lists_shown_to_two_nodes_open_nothing():
         group.nodes["node-b"].unmask(0, [one, two])
     seeds, keys = group.nodes["node-b"].unmask(0, [two, three])
     assert (sorted(seeds), keys) == (["node-a", "node-b", "node-c"], {})
+
+
+def test_an_operator_with_one_of_five_nodes_cannot_have_two_survivor_lists_confirmed():
+    group = Group.of(5).ready()
+    masked = group.mask(0, {name: [1] for name in group.names})
+    digests = {name: sha256_hex(part) for name, part in masked.items()}
+    # node-e would confirm both; shares of both secrets of node-c and node-d would come together.
+    for honest in (("node-a", "node-b"), ("node-c", "node-d")):
+        for name in honest:
+            with refused("survivors at least 4 nodes, got 3"):
+                group.nodes[name].confirm(0, {other: digests[other] for other in (*honest, "node-e")})
+
+
+@pytest.mark.parametrize("nodes", range(4, 201))
+def test_two_thirds_leave_no_room_for_two_lists_when_a_third_of_the_nodes_collude(nodes):
+    least = masking.threshold(nodes, 1)
+    colluding = nodes // 3
+    assert 2 * (least - colluding) > nodes - colluding
+    assert least <= nodes - 1
+
+
+def test_of_three_nodes_two_suffice_unless_the_grant_wants_all():
+    assert (masking.threshold(3, 1), masking.threshold(3, 2), masking.threshold(3, 3)) == (2, 2, 3)
+
+
+LOW_ORDER = (
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+)
+NOT_CANONICAL = (
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0900000000000000000000000000000000000000000000000000000000000080",
+)
+
+
+@pytest.mark.parametrize("key", (*LOW_ORDER, *NOT_CANONICAL))
+def test_a_node_that_advertises_a_key_without_a_secret_is_refused_before_anything_is_shared(key):
+    group = Group.of().advertise()
+    good = canonical.loads(group.adverts["node-b"].payload)
+    payload = canonical.dumps(good | {"public_keys": [key, *good["public_keys"][1:]]})
+    bad = sign(group.members["node-b"].key, Advertisement.payload_type, payload)
+    with refused("signed by a party"):
+        group.nodes["node-a"].share([group.keys()[0], bad.to_bytes(), group.keys()[2]])
+
+
+@pytest.mark.parametrize("key", LOW_ORDER)
+def test_the_listed_keys_are_those_for_which_no_secret_is_agreed(key):
+    with pytest.raises(ValueError, match="shared key"):
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(key)))
 
 
 def test_one_node_never_gives_both_shares_of_a_peer_in_one_sum():
