@@ -117,7 +117,7 @@ def judge(request: AddCheckpoint, held: Held | None) -> Answer:
     try:
         verify_consistency(size, root, head.size, head.root, request.path)
     except ProductError:
-        kind = "fork" if held else ""
+        kind = "unproven" if held else ""
         return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, "the tree does not extend the one that was cosigned\n", kind)
     return Answer(HTTPStatus.OK)
 

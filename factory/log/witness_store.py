@@ -15,7 +15,8 @@ from products.errors import ProductError
 from products.log import SIGNATURE_TYPE, Checkpoint, NoteKey, SignedCheckpoint
 
 EVIDENCE_MAX = 1_000
-"""Kept requests per log; a flood of them must not fill the disk."""
+"""Kept requests per log and kind; a flood of them must not fill the disk. Only the log itself can make a ``fork``, anybody
+can send a wrong proof or an old checkpoint: those must not take the room of a fork."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (vkey TEXT PRIMARY KEY, origin TEXT NOT NULL);
@@ -51,7 +52,8 @@ class Evidence:
 
     Attributes:
         origin: the log.
-        kind: ``fork`` (two trees of which none extends the other) or ``rollback``.
+        kind: ``fork`` (another tree of the same size: proof against the log), ``unproven`` (a larger tree with a proof
+            that does not hold) or ``rollback`` (a smaller tree); the last two anybody can cause with a true checkpoint.
         time_s: when it came.
         request: the request as received, with the log's signature.
         held: the checkpoint that it contradicts, with the log's signature.
@@ -120,8 +122,10 @@ class WitnessStore:
         )
 
     def keep(self, evidence: Evidence, *, sha256: bytes) -> None:
-        """Keep evidence, unless there is much of it already. Within ``exclusive``."""
-        count = self._db.execute("SELECT count(*) FROM evidence WHERE origin = ?", (evidence.origin,)).fetchone()[0]
+        """Keep evidence, unless there is much of its kind already. Within ``exclusive``."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM evidence WHERE origin = ? AND kind = ?", (evidence.origin, evidence.kind)
+        ).fetchone()
         if count < EVIDENCE_MAX:
             self._db.execute(
                 "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?, ?, ?)",

@@ -129,6 +129,16 @@ def test_a_fork_of_the_same_size_is_refused_and_kept_as_evidence(home, witness):
         home.key(2026).verify(data.lines[0].signature, data.checkpoint.body)
 
 
+def test_a_flood_of_wrong_proofs_leaves_room_for_a_fork(home, witness, monkeypatch):
+    monkeypatch.setattr("factory.log.witness_store.EVIDENCE_MAX", 3)
+    assert ask(witness, home, 0).status == HTTPStatus.OK
+    fill(home, 1, start=5)
+    for place in range(5):
+        ask(witness, home, 5, path=[bytes([place]) * 32])
+    assert ask(witness, home, 5, note=forged(home, 5, bytes(32)), path=[]).status == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert sorted(item.kind for item in witness.store.evidence()) == ["fork", "unproven", "unproven", "unproven"]
+
+
 def test_a_fork_that_grows_is_refused_and_kept_as_evidence(tmp_path, home, witness):
     assert ask(witness, home, 0).status == HTTPStatus.OK
     other = make_home(tmp_path / "other")
@@ -136,7 +146,7 @@ def test_a_fork_that_grows_is_refused_and_kept_as_evidence(tmp_path, home, witne
     fork = forged(home, 9, signed(other).checkpoint.root)
     path = TileReader(other.shard(2026), 9).consistency_path(5, 9)
     assert ask(witness, home, 5, note=fork, path=path).status == HTTPStatus.UNPROCESSABLE_ENTITY
-    assert [item.kind for item in witness.store.evidence()] == ["fork"]
+    assert [item.kind for item in witness.store.evidence()] == ["unproven"]
     assert witness.store.held("log.op/2026").checkpoint.size == 5
 
 
