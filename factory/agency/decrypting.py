@@ -7,15 +7,21 @@ under exactly these parameters. One grant opens one table definition over one se
 contributors and rows: a second definition or a smaller set would reveal differences.
 What is opened is protected (``factory.federation.disclosure``) before it leaves.
 
+Every session has a key pair of its own, made when the operator asks for it and destroyed when
+its sum has been opened, refused, or not asked for in time: ciphertexts of one session are
+noise in another, and what was not opened cannot be opened later.
+
 Noise far above that of decryption is added before rounding to whole numbers, so that
 results are a function of the plaintexts alone and carry nothing of the key.
 
 Privacy:
     The agency sees exact sums over at least three departments; the operator sees protected
     tables. The agency could open a single department's ciphertext if the operator or a node
-    handed it over outside this service: that collusion is excluded by organisation, not by
-    mathematics, and every product made this way says so. No figure is logged; the record of
-    openings holds digests and the protected reply.
+    handed it over outside this service while the session's key exists: that collusion is
+    excluded by organisation, not by mathematics, and every product made this way says so.
+    Whether a plaintext is whole and in range becomes known by the refusal: one bit about what
+    the contributors have signed, once per session and counted against the grant's uses. No
+    figure is logged; the record of openings holds digests and the protected reply.
 
 Source:
     Li and Micciancio, "On the Security of Homomorphic Encryption on Approximate Numbers",
@@ -33,10 +39,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from factory.agency.office import Office
-from factory.agency.service import Mounted, ServiceRefusedError
+from factory.agency.service import ServiceRefusedError
 from factory.agency.tables import protected_tables
 from factory.errors import FactoryError
 from nodes.contract import canonical
@@ -44,7 +49,7 @@ from nodes.contract.canonical import JsonObject, JsonValue
 from nodes.contract.ckks import Scheme, dump
 from nodes.contract.errors import BadCiphertextError, ContractError, MalformedError, UnknownActorError
 from nodes.contract.grant import Grant
-from nodes.contract.messages import Query, RefusalCode, parse
+from nodes.contract.messages import Name, Query, RefusalCode, parse
 from nodes.contract.parameters import CKKS_SUMS, CLOCK_SKEW_S_MAX
 from nodes.contract.signing import Envelope, SigningKey, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE, parse_grant
@@ -65,21 +70,29 @@ from nodes.contract.trust import Actors, Role, Status
 PUBLIC_KEY = "he.public_key"
 DECRYPT = "he.decrypt"
 REGISTRARS_MIN = 2
-CERTIFICATE_DAYS = 30
+CERTIFICATE_DAYS = 2
+SECRET_DAYS = CERTIFICATE_DAYS + 1
+"""Longest life of a session's secret key: its certificate's, and that of an attestation on top."""
 ATTESTATION_AGE_S_MAX = 24 * 3600
 FRACTION_MAX = 0.25
-"""Farthest that a noisy value may lie from a whole number; honest ones stay within 16 standard deviations of it."""
+"""Farthest that a noisy value may lie from a whole number; honest ones stay within 16 standard deviations of it, but
+with probability below 2**-180 per number."""
+
+_SESSION: TypeAdapter[str] = TypeAdapter(Name)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS openings (
     session_id TEXT PRIMARY KEY, query_sha256 TEXT NOT NULL, grant_sha256 TEXT NOT NULL, terms_sha256 TEXT NOT NULL,
     opened_at TEXT NOT NULL, body BLOB, tables BLOB
 ) STRICT;
+CREATE TABLE IF NOT EXISTS keys (
+    session_id TEXT PRIMARY KEY, key_sha256 TEXT NOT NULL, made_at TEXT NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0
+) STRICT;
 """
 
 
 class DecryptionKeyError(FactoryError):
-    """The key service's key is missing, readable by others, or not one of the named set."""
+    """A session's key is missing on disk, readable by others, or not one of the named set."""
 
     code: ClassVar[str] = "agency.decryption_key"
 
@@ -88,28 +101,6 @@ class DecryptionRefusedError(ServiceRefusedError):
     """The key service will not open this sum; ``refusal_code`` is the reason for the signed refusal."""
 
     code: ClassVar[str] = "agency.decryption_refused"
-
-
-def create_key(home: Path) -> str:
-    """Make the key pair of the sums' parameter set in the agency's home, if there is none; return its digest.
-
-    Raises:
-        DecryptionKeyError: one half exists without the other.
-    """
-    secret_path, public_path = _paths(home)
-    if secret_path.exists() != public_path.exists():
-        raise DecryptionKeyError(f"expected both halves of the key in {secret_path.parent}, or none")
-    if not secret_path.exists():
-        import tenseal.sealapi as seal
-
-        scheme = Scheme(CKKS_SUMS.name)
-        generator = seal.KeyGenerator(scheme.context)
-        public = seal.PublicKey()
-        generator.create_public_key(public)
-        secret_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(secret_path, dump(generator.secret_key()))
-        _write(public_path, dump(public))
-    return sha256_hex(public_path.read_bytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +121,7 @@ class DecryptionService:
     """Answers the two queries of the key service; see the module text.
 
     Attributes:
-        home: the agency's home; the key lies in ``keys/``, openings in ``openings.db``.
+        home: the agency's home; sessions' keys lie in ``keys/``, openings and what became of keys in ``openings.db``.
         agency: actor id of the service.
         key: its signing key.
         actors: agency-signed list of actors, as of now.
@@ -151,25 +142,40 @@ class DecryptionService:
     def handle_public_key(
         self, query: Query, attachments: Sequence[bytes] = ()
     ) -> tuple[JsonObject, tuple[bytes, ...]]:
-        """Answer ``he.public_key``: the signed certificate and the key's bytes as attachments.
+        """Answer ``he.public_key``: the session's signed certificate and key as attachments; the key is made if new.
+
+        Args:
+            query: verified query of an operator; its body holds ``session_id``.
+            attachments: none.
 
         Raises:
-            DecryptionRefusedError: the query has a body or attachments.
-            DecryptionKeyError: there is no key.
+            DecryptionRefusedError: another body, or a session whose key was destroyed.
+            DecryptionKeyError: the key was made, but is not there.
         """
-        if query.body or attachments:
-            raise DecryptionRefusedError(RefusalCode.MALFORMED, "expected a query without a body")
-        public = self._public_bytes()
+        try:
+            session_id = _SESSION.validate_python(query.body.get("session_id"), strict=True)
+        except ValidationError:
+            session_id = ""
+        if not session_id or set(query.body) != {"session_id"} or attachments:
+            raise DecryptionRefusedError(RefusalCode.MALFORMED, "expected a query with the session the key is for")
         moment = self.now()
+        self._destroy_old(moment)
+        public, made_at = self._public_key(session_id, moment)
         certificate = HePublicKey(
             agency=self.agency,
+            session_id=session_id,
             parameter_set="ckks-8192-sums-v1",
             key_sha256=sha256_hex(public),
-            not_before=moment - timedelta(seconds=CLOCK_SKEW_S_MAX),
-            not_after=moment + timedelta(days=CERTIFICATE_DAYS),
+            not_before=made_at - timedelta(seconds=CLOCK_SKEW_S_MAX),
+            not_after=made_at + timedelta(days=CERTIFICATE_DAYS),
         )
         envelope = sign(self.key, HePublicKey.payload_type, certificate.to_payload())
-        return {"parameter_set": CKKS_SUMS.name, "key_sha256": sha256_hex(public)}, (envelope.to_bytes(), public)
+        body: JsonObject = {
+            "parameter_set": CKKS_SUMS.name,
+            "key_sha256": sha256_hex(public),
+            "session_id": session_id,
+        }
+        return body, (envelope.to_bytes(), public)
 
     def handle_decrypt(self, query: Query, attachments: Sequence[bytes]) -> tuple[JsonObject, tuple[bytes, ...]]:
         """Answer ``he.decrypt``: check everything, open the sum once, return protected tables.
@@ -185,7 +191,7 @@ class DecryptionService:
 
         Raises:
             DecryptionRefusedError: with the reason; the sum stays closed.
-            DecryptionKeyError: there is no key.
+            DecryptionKeyError: the session's key was made, but is not there.
         """
         try:
             request, actors = _read(query, attachments), self.actors()
@@ -199,7 +205,11 @@ class DecryptionService:
         stored = self._claim(request, query_sha256, terms, grant.uses_max)
         if stored is not None:
             return stored
-        values = self._open(request)
+        try:
+            values = self._open(request)
+        except DecryptionRefusedError:
+            self._destroy(request.session_id)
+            raise
         tables = canonical.dumps(protected_tables(request.parameters, values, grant.thresholds))
         body: JsonObject = {
             "cell_min": grant.thresholds.cell_min,
@@ -216,6 +226,7 @@ class DecryptionService:
                 "UPDATE openings SET body = ?, tables = ? WHERE session_id = ?",
                 (canonical.dumps(body), tables, request.session_id),
             )
+        self._destroy(request.session_id)
         return body, (tables,)
 
     def _checked_grant(self, request: _Request, sender: str, actors: Actors) -> Grant:
@@ -310,7 +321,7 @@ class DecryptionService:
             "contributors": request.contributors,
             "grant_id": grant.grant_id,
             "grant_sha256": request.grant_sha256,
-            "key_sha256": sha256_hex(self._public_bytes()),
+            "key_sha256": self._key_sha256(request.session_id),
             "parameters_sha256": request.parameters.sha256,
             "session_id": request.session_id,
             "sum_sha256": tuple(sha256_hex(part) for part in request.sums),
@@ -378,7 +389,7 @@ class DecryptionService:
         import tenseal.sealapi as seal
 
         scheme = Scheme(CKKS_SUMS.name)
-        decryptor = seal.Decryptor(scheme.context, self._secret_key(scheme))
+        decryptor = seal.Decryptor(scheme.context, self._secret_key(scheme, request.session_id))
         encoder, noise = seal.CKKSEncoder(scheme.context), secrets.SystemRandom()
         blocks = []
         for part in request.sums:
@@ -405,11 +416,16 @@ class DecryptionService:
                 )
         return values
 
-    def _secret_key(self, scheme: Scheme) -> Any:
+    def _secret_key(self, scheme: Scheme, session_id: str) -> Any:
         import tenseal.sealapi as seal
 
-        path, _ = _paths(self.home)
-        self._public_bytes()
+        path, _ = _paths(self.home, session_id)
+        with self._books() as books:
+            (destroyed,) = books.execute("SELECT destroyed FROM keys WHERE session_id = ?", (session_id,)).fetchone()
+        if destroyed:
+            raise DecryptionRefusedError(RefusalCode.SESSION_CLOSED, "expected a session whose key still exists")
+        if not path.exists():
+            raise DecryptionKeyError(f"expected the session's key in {path}; it is lost: start a new session")
         if path.stat().st_mode & 0o077:
             raise DecryptionKeyError(f"expected mode 0600 of {path}; run: chmod 600 {path}")
         try:
@@ -417,11 +433,50 @@ class DecryptionService:
         except BadCiphertextError as error:
             raise DecryptionKeyError(f"expected a secret key of {CKKS_SUMS.name} in {path}") from error
 
-    def _public_bytes(self) -> bytes:
-        secret_path, public_path = _paths(self.home)
-        if not secret_path.exists() or not public_path.exists():
-            raise DecryptionKeyError(f"expected the key of {CKKS_SUMS.name} in {secret_path.parent}; create it first")
-        return public_path.read_bytes()
+    def _key_sha256(self, session_id: str) -> str:
+        with self._books() as books:
+            row = books.execute("SELECT key_sha256 FROM keys WHERE session_id = ?", (session_id,)).fetchone()
+        if row is None:
+            raise DecryptionRefusedError(RefusalCode.SESSION_UNKNOWN, "expected a session that asked for a key first")
+        return str(row[0])
+
+    def _public_key(self, session_id: str, moment: datetime) -> tuple[bytes, datetime]:
+        """Return the session's public key and when it was made; make the pair if there is none."""
+        secret_path, public_path = _paths(self.home, session_id)
+        with self._books() as books:
+            books.execute("BEGIN IMMEDIATE")
+            row = books.execute(
+                "SELECT key_sha256, made_at, destroyed FROM keys WHERE session_id = ?", (session_id,)
+            ).fetchone()
+            if row is None:
+                public = _make_pair(secret_path, public_path)
+                books.execute(
+                    "INSERT INTO keys (session_id, key_sha256, made_at) VALUES (?, ?, ?)",
+                    (session_id, sha256_hex(public), moment.isoformat()),
+                )
+                return public, moment
+        digest, made_at, destroyed = row
+        if destroyed:
+            raise DecryptionRefusedError(RefusalCode.SESSION_CLOSED, "expected a new session: its key is destroyed")
+        if not public_path.exists() or sha256_hex(public := public_path.read_bytes()) != digest:
+            raise DecryptionKeyError(f"expected the session's key in {public_path}; it is lost: start a new session")
+        return public, datetime.fromisoformat(made_at)
+
+    def _destroy(self, session_id: str) -> None:
+        """Remove a session's key pair, secret first, and note that it is gone for good."""
+        for path in _paths(self.home, session_id):
+            path.unlink(missing_ok=True)
+        with self._books() as books:
+            books.execute("UPDATE keys SET destroyed = 1 WHERE session_id = ?", (session_id,))
+
+    def _destroy_old(self, moment: datetime) -> None:
+        oldest = (moment - timedelta(days=SECRET_DAYS)).isoformat()
+        with self._books() as books:
+            rows = books.execute(
+                "SELECT session_id FROM keys WHERE destroyed = 0 AND made_at < ?", (oldest,)
+            ).fetchall()
+        for (session_id,) in rows:
+            self._destroy(session_id)
 
     @contextmanager
     def _books(self) -> Iterator[sqlite3.Connection]:
@@ -436,20 +491,6 @@ class DecryptionService:
                 books.execute("COMMIT")
         finally:
             books.close()  # rolls back what is not committed
-
-
-def key_service(office: Office) -> dict[str, Mounted]:
-    """Return the key service's kinds for the agency's service, making the key if the home has none."""
-    create_key(office.home)
-    service = DecryptionService(
-        home=office.home,
-        agency=office.identity.id,
-        key=office.identity.key,
-        actors=lambda: office.trust().actors,
-        status=lambda: office.trust().status,
-        now=office.now,
-    )
-    return {PUBLIC_KEY: Mounted(service.handle_public_key), DECRYPT: Mounted(service.handle_decrypt)}
 
 
 def _read(query: Query, attachments: Sequence[bytes]) -> _Request:
@@ -490,9 +531,25 @@ def _suppressed(tables: bytes) -> int:
     return sum(int(table["suppressed"]) for table in listed)
 
 
-def _paths(home: Path) -> tuple[Path, Path]:
-    folder = home / "keys"
-    return folder / f"{CKKS_SUMS.name}.secret", folder / f"{CKKS_SUMS.name}.public"
+def _paths(home: Path, session_id: str) -> tuple[Path, Path]:
+    """Return where a session's secret and public key lie; the name of a session is no file name."""
+    name = sha256_hex(session_id.encode())[:32]
+    folder = home / "keys" / CKKS_SUMS.name
+    return folder / f"{name}.secret", folder / f"{name}.public"
+
+
+def _make_pair(secret_path: Path, public_path: Path) -> bytes:
+    """Make a key pair, write both halves and return the public one."""
+    import tenseal.sealapi as seal
+
+    generator = seal.KeyGenerator(Scheme(CKKS_SUMS.name).context)
+    public = seal.PublicKey()
+    generator.create_public_key(public)
+    secret_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(secret_path, dump(generator.secret_key()))
+    public_bytes = dump(public)
+    _write(public_path, public_bytes)
+    return public_bytes
 
 
 def _write(path: Path, data: bytes) -> None:

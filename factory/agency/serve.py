@@ -52,9 +52,8 @@ def main() -> None:
 
 
 def _key_service(office: Office) -> dict[str, Mounted]:
-    from factory.agency.decrypting import DECRYPT, PUBLIC_KEY, DecryptionService, create_key
+    from factory.agency.decrypting import DECRYPT, PUBLIC_KEY, DecryptionService
 
-    create_key(office.home)
     keys = DecryptionService(
         home=office.home,
         agency=office.identity.id,
@@ -64,7 +63,7 @@ def _key_service(office: Office) -> dict[str, Mounted]:
         now=office.now,
     )
     return {
-        PUBLIC_KEY: Mounted(keys.handle_public_key, frozenset()),
+        PUBLIC_KEY: Mounted(keys.handle_public_key),
         DECRYPT: Mounted(keys.handle_decrypt),
     }
 

@@ -1,4 +1,4 @@
-"""The operator's half of encrypted sums: collect, have co-signed, add, have opened.
+"""The operator's half of encrypted sums: have committed, collect, have co-signed, add, have opened.
 
 Privacy:
     The operator holds ciphertexts it cannot read and, at the end, tables that the agency
@@ -21,6 +21,7 @@ from nodes.contract.tasks.sums import (
     CONTRIBUTORS_MIN,
     ENCRYPT,
     RELEASE,
+    REVEAL,
     TASK,
     SumsParameters,
     ciphertexts,
@@ -80,9 +81,9 @@ def compute(
 ) -> Statistics:
     """Run one session of encrypted sums; the caller closes it with ``session.close()``.
 
-    A node that refuses or is away before its ciphertexts have come is left out, if enough
-    others remain. After that all contributors must answer: a sum without one of them needs
-    a new session.
+    A node that refuses or is away before it has committed to its ciphertexts is left out, if
+    enough others remain. After that all contributors must answer: a sum without one of them
+    needs a new session.
 
     Args:
         session: not yet opened.
@@ -104,21 +105,21 @@ def compute(
     willing = sorted(node for node, answer in opened.items() if isinstance(answer, Reply))
     _enough(session, willing)
     tell("encrypt", 1, 5)
-    key = agency_call("he.public_key", {}, ())
+    key = agency_call("he.public_key", {"session_id": session.session_id}, ())
     answers = session.step(ENCRYPT, {node: {} for node in willing}, dict.fromkeys(willing, key.attachments))
     given = {node: answer for node, answer in sorted(answers.items()) if isinstance(answer, Reply)}
     _enough(session, list(given))
     tell("attest", 2, 5)
     contributors = list(given)
-    parts = tuple(part for reply in given.values() for part in (reply.envelope.to_bytes(), *reply.attachments))
+    committed = tuple(reply.envelope.to_bytes() for reply in given.values())
     bodies: dict[str, dict[str, Any]] = {node: {"contributors": contributors} for node in contributors}
-    attested = require(session.step(ATTEST, bodies, dict.fromkeys(contributors, parts)))
+    revealed = require(session.step(REVEAL, bodies, dict.fromkeys(contributors, committed)))
+    sealed = [revealed[node].attachments for node in contributors]
+    parts = tuple(part for own in sealed for part in own)
+    attested = require(session.step(ATTEST, {node: {} for node in contributors}, dict.fromkeys(contributors, parts)))
     tell("decrypt", 3, 5)
     scheme = Scheme(spec.parameter_set)
-    sums = tuple(
-        scheme.add([reply.attachments[place] for reply in given.values()])
-        for place in range(ciphertexts(len(layout(spec))))
-    )
+    sums = tuple(scheme.add([own[place] for own in sealed]) for place in range(ciphertexts(len(layout(spec)))))
     attestations = tuple(attested[node].attachments[0] for node in contributors)
     body = {
         "session_id": session.session_id,

@@ -118,7 +118,7 @@ CKKS_SUMS = CkksSet(
     source="HomomorphicEncryption.org standard 2018, table 1: N = 8192 allows 218 bits of modulus, used are 180",
 )
 """Additions only. Fresh noise is about 2**-40 of a unit and rounding of doubles below 2**-18, so the flooding noise
-of 2**-6 hides both, while rounding to integers fails with probability below 2**-180."""
+of 2**-6 hides both. A number strays by a quarter with probability below 2**-180, one of a ciphertext below 2**-170."""
 
 PARCEL_MESSAGE_TYPE = "query.parcel"
 """The one Flower message type a node answers; its content is one parcel."""

@@ -1,23 +1,31 @@
 """Task ``sums.ckks``: contribute an encrypted vector, and co-sign the sum it goes into.
 
-    sums.encrypt   the agency's certificate and key in, ciphertexts out
-    sums.attest    every contributor's signed ciphertexts in, this node's attestation of their sum out
+    sums.encrypt   the agency's certificate and key in, signed digests of this node's ciphertexts out
+    sums.reveal    every contributor's signed digests in, this node's ciphertexts out
+    sums.attest    every contributor's ciphertexts in, this node's attestation of their sum out
     sums.release   the agency's signed tables in, recorded as this session's output
 
 The operator adds, the agency's key service decrypts. So that an operator cannot pass one
 department's ciphertext as the sum, each contributor adds all ciphertexts itself and signs
 the digest of the sum, once per session; the agency opens only what all of them signed.
 
+Ciphertexts can be computed with: a contributor that knew the others' before it gave its own
+could give the negative of all but one, and the honestly co-signed sum would be that one's
+figures. Therefore nobody shows a ciphertext before all have committed to theirs, and the key
+is of this session alone, so that none of an earlier session serves either.
+
 Source:
     Separation of duties between operator (运营机构) and implementing agency (实施机构);
-    CKKS: see ``nodes.contract.ckks``.
+    CKKS: see ``nodes.contract.ckks``; independence of inputs by committing first:
+    Lindell, "How To Simulate It", 2017, section 2 and Blum, "Coin flipping by telephone", 1981.
 
 Privacy:
     The operator learns the agency's protected tables and nothing of a single node. The
     agency learns the exact sums over at least three nodes before it protects them. Nodes
-    see one another's ciphertexts, which they cannot open. The agency together with the
-    operator, or with any one node, could open single contributions: the two must be and
-    are separate bodies, and products state this.
+    see one another's ciphertexts, which they cannot open. With k of n contributors colluding
+    with the operator, the sum tells them that of the n - k others. The agency together with
+    the operator, or with any one node, could open single contributions as long as it has not
+    destroyed the session's key: the two must be and are separate bodies, and products state this.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +42,7 @@ from nodes.contract.tasks.sums import (
     CONTRIBUTORS_MIN,
     ENCRYPT,
     RELEASE,
+    REVEAL,
     HePublicKey,
     SumAttestation,
     SumsParameters,
@@ -58,19 +67,21 @@ class SumsSession:
         self._scheme = Scheme(parameters.parameter_set)
         self._count = ciphertexts(len(values))
         self._key_sha256 = ""
+        self._sealed: tuple[bytes, ...] = ()
         self._own: tuple[str, ...] = ()
+        self._committed: dict[str, tuple[str, ...]] = {}
         self._attestation: SumAttestation | None = None
         self._outputs: list[dict[str, str]] = []
 
     def step(self, sender: str, kind: str, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
-        """Do one of the three steps; see the module text.
+        """Do one of the four steps; see the module text.
 
         Raises:
             TaskRefusedError: another sender, a step out of turn, or content that does not hold.
         """
         if sender != self._context.order.operator:
             raise TaskRefusedError(RefusalCode.SENDER_ROLE, "expected a step of the operator")
-        steps = {ENCRYPT: self._encrypt, ATTEST: self._attest, RELEASE: self._release}
+        steps = {ENCRYPT: self._encrypt, REVEAL: self._reveal, ATTEST: self._attest, RELEASE: self._release}
         if kind not in steps:
             raise TaskRefusedError(RefusalCode.TASK_PROTOCOL, f"expected one of {', '.join(steps)}")
         try:
@@ -79,8 +90,8 @@ class SumsSession:
             raise TaskRefusedError(RefusalCode.TASK_PROTOCOL, f"{kind}: {error}") from None
 
     def finish(self) -> dict[str, Any]:
-        """Forget the vector and return what was co-signed."""
-        self._values = None
+        """Forget vector and ciphertexts and return what was co-signed."""
+        self._values, self._sealed = None, ()
         attestation = self._attestation
         return {
             "contributors": len(attestation.contributors) if attestation else 0,
@@ -97,30 +108,34 @@ class SumsSession:
         if self._values is None or self._own:
             raise MalformedError("expected one encryption in a session")
         self._key_sha256 = self._certified_key(*attachments)
-        sealed = encrypt(self._scheme, attachments[1], to_limbs(self._values))
-        self._own, self._values = digests(sealed), None
-        facts = {
-            "key_sha256": self._key_sha256,
-            "node": self._context.node,
-            "parameters_sha256": self._parameters.sha256,
-            "session_id": self._context.order.session_id,
+        self._sealed = encrypt(self._scheme, attachments[1], to_limbs(self._values))
+        self._own, self._values = digests(self._sealed), None
+        return Outcome(self._facts(self._context.node, self._own))
+
+    def _reveal(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
+        """Show this node's ciphertexts, once, after all contributors have committed to theirs."""
+        if not self._own or self._committed:
+            raise MalformedError("expected everybody's digests after the encryption, once in a session")
+        contributors = self._contributors(body)
+        if len(attachments) != len(contributors):
+            raise MalformedError(f"expected the signed digests of {len(contributors)} contributors")
+        committed = {
+            node: self._commitment(node, envelope) for node, envelope in zip(contributors, attachments, strict=True)
         }
-        return Outcome(facts, sealed)
+        if committed[self._context.node] != self._own:
+            raise MalformedError("expected this node's own digests as it signed them")
+        if len({digest for listed in committed.values() for digest in listed}) != self._count * len(contributors):
+            raise MalformedError("expected no two ciphertexts to be the same")
+        self._committed, sealed, self._sealed = committed, self._sealed, ()
+        return Outcome({"contributors": len(contributors)}, sealed)
 
     def _attest(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
-        context = self._context
-        if not self._own or self._attestation is not None:
-            raise MalformedError("expected an attestation after the encryption, once in a session")
-        contributors = self._contributors(body)
-        width = 1 + self._count
-        if len(attachments) != width * len(contributors):
-            raise MalformedError(f"expected {width} attachments for each of {len(contributors)} contributors")
-        columns: list[list[bytes]] = [[] for _ in range(self._count)]
-        for place, node in enumerate(contributors):
-            envelope, *sealed = attachments[place * width : (place + 1) * width]
-            self._check_contribution(node, envelope, sealed)
-            for column, part in zip(columns, sealed, strict=True):
-                column.append(part)
+        context, contributors = self._context, tuple(self._committed)
+        if not contributors or self._attestation is not None:
+            raise MalformedError("expected an attestation after everybody's digests, once in a session")
+        if body or digests(attachments) != tuple(digest for node in contributors for digest in self._committed[node]):
+            raise MalformedError("expected the ciphertexts to which the contributors have committed")
+        columns = [attachments[place :: self._count] for place in range(self._count)]
         order = context.order
         uses: list[JsonValue] = [use.model_dump(mode="json") for use in order.resources]
         self._attestation = SumAttestation(
@@ -164,6 +179,8 @@ class SumsSession:
         stated = messages.parse(HePublicKey, envelope.open(agency.verify_key, HePublicKey.payload_type))
         if stated.agency != agency.id or stated.parameter_set != self._parameters.parameter_set:
             raise MalformedError(f"expected a key of {agency.id} for {self._parameters.parameter_set}")
+        if stated.session_id != context.order.session_id:
+            raise MalformedError("expected a key that the agency made for this very session")
         if not stated.not_before <= context.now() < stated.not_after:
             raise MalformedError("expected a key certificate that is valid now; ask the agency for a newer one")
         if sha256_hex(key_bytes) != stated.key_sha256:
@@ -180,25 +197,31 @@ class SumsSession:
         if len(names) < fewest:
             raise TaskRefusedError(RefusalCode.GRANT_THRESHOLD, f"expected at least {fewest} contributors")
         if self._context.node not in names:
-            raise MalformedError("expected this node among the contributors of a sum it attests")
+            raise MalformedError("expected this node among the contributors of a sum it joins")
         return tuple(names)
 
-    def _check_contribution(self, node: str, envelope: bytes, sealed: Sequence[bytes]) -> None:
-        """Check ciphertexts against the signed result of the node that made them."""
-        actor = self._context.actors.get(node)
-        if actor is None or "node" not in actor.roles or not actor.is_valid_at(self._context.now()):
-            raise MalformedError(f"expected {node} as a node in the trust data")
-        result = self._signed_result(actor, envelope)
-        stated = {
+    def _facts(self, node: str, ciphertexts_sha256: Sequence[str]) -> dict[str, Any]:
+        """Return what a node states when it commits to its ciphertexts."""
+        return {
+            "ciphertexts_sha256": list(ciphertexts_sha256),
             "key_sha256": self._key_sha256,
             "node": node,
             "parameters_sha256": self._parameters.sha256,
             "session_id": self._context.order.session_id,
         }
-        if result.kind != ENCRYPT or result.body != stated or result.attachments_sha256 != digests(sealed):
-            raise MalformedError(f"expected the ciphertexts that {node} signed for this session")
-        if node == self._context.node and result.attachments_sha256 != self._own:
-            raise MalformedError("expected this node's own ciphertexts")
+
+    def _commitment(self, node: str, envelope: bytes) -> tuple[str, ...]:
+        """Return the digests of the ciphertexts to which a node's signed result commits it."""
+        actor = self._context.actors.get(node)
+        if actor is None or "node" not in actor.roles or not actor.is_valid_at(self._context.now()):
+            raise MalformedError(f"expected {node} as a node in the trust data")
+        result = self._signed_result(actor, envelope)
+        listed = result.body.get("ciphertexts_sha256")
+        if not isinstance(listed, list) or len(listed) != self._count or not all(isinstance(d, str) for d in listed):
+            raise MalformedError(f"expected digests of {self._count} ciphertexts of {node}")
+        if result.kind != ENCRYPT or result.body != self._facts(node, listed) or result.attachments_sha256:
+            raise MalformedError(f"expected the digests that {node} signed for this session")
+        return tuple(listed)
 
     def _signed_result(self, actor: Actor, data: bytes) -> Result:
         result = messages.parse(Result, Envelope.from_bytes(data).open(actor.verify_key, Result.payload_type))

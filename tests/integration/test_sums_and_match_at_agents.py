@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from factory.agency.decrypting import DecryptionService, create_key
+from factory.agency.decrypting import DecryptionService
 from factory.client.match import Invitation, Matcher
 from factory.errors import NodeRefusedError
 from factory.federation import sums
@@ -225,7 +225,7 @@ def world(tmp_path) -> World:
         for grant in granted
     }
     home = tmp_path / "agency"
-    create_key(home)
+    home.mkdir()
     service = DecryptionService(
         home, "agency", named["agency"].key, lambda: actors, lambda: Status(items=()), lambda: NOW
     )

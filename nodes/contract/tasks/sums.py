@@ -1,8 +1,9 @@
 """Encrypted sums (``sums.ckks``): what is counted, in which order, and who vouches for the sum.
 
 Each node turns its granted rows into one vector of integers whose order follows from the
-parameters alone. Nodes encrypt it under the agency's key, co-sign the sum of all
-ciphertexts, and the agency opens only a sum that every contributor has co-signed.
+parameters alone. Nodes encrypt it under a key that the agency made for this one session,
+commit to the ciphertexts before any is shown, co-sign their sum, and the agency opens only a
+sum that every contributor has co-signed.
 
 Privacy:
     Categories are declared, not read from the data, so the layout tells nothing about it;
@@ -24,6 +25,7 @@ from nodes.contract.signing import sha256_hex
 
 TASK = "sums.ckks"
 ENCRYPT = "sums.encrypt"
+REVEAL = "sums.reveal"
 ATTEST = "sums.attest"
 RELEASE = "sums.release"
 CONTRIBUTORS_MIN = 3
@@ -232,10 +234,11 @@ def ciphertexts(count: int) -> int:
 
 
 class HePublicKey(Message):
-    """The agency's certificate of its encryption key.
+    """The agency's certificate of the encryption key of one session.
 
     Attributes:
         agency: actor id of the key service.
+        session_id: the only session whose figures may be encrypted under it.
         parameter_set: named CKKS set.
         key_sha256: digest of the key's bytes.
     """
@@ -244,6 +247,7 @@ class HePublicKey(Message):
 
     version: Literal[1] = 1
     agency: Name
+    session_id: Name
     parameter_set: Literal["ckks-8192-sums-v1"]
     key_sha256: Hex32
     not_before: Time
@@ -259,7 +263,7 @@ class SumAttestation(Message):
         order_sha256: digest of the attesting node's order.
         parameters_sha256: digest of the parameters.
         resources_sha256: digest of what the attesting node read (resources, columns, row filters).
-        key_sha256: digest of the agency's public key.
+        key_sha256: digest of the agency's public key of the session.
         contributors: actor ids, sorted, the attesting node among them.
         sum_sha256: digests of the sum's ciphertexts, in order.
     """

@@ -26,16 +26,21 @@ def test_a_request_to_decrypt_without_evidence_is_refused(desk):
         desk.client().ask("he.decrypt", {})
 
 
-def test_everybody_admitted_gets_the_certified_public_key(desk):
+def test_no_key_is_made_for_an_application_unit(desk):
+    with pytest.raises(NodeRefusedError, match="not for unit-1"):
+        desk.client(desk.unit).ask("he.public_key", {"session_id": "s-1"})
+
+
+def test_an_operator_gets_the_certified_public_key_of_its_session(desk):
     from nodes.contract.messages import parse
     from nodes.contract.signing import Envelope, sha256_hex
     from nodes.contract.tasks.sums import HePublicKey
 
-    reply = desk.client(desk.unit).ask("he.public_key")
+    reply = desk.client().ask("he.public_key", {"session_id": "s-1"})
     certificate, public = reply.attachments
     payload = Envelope.from_bytes(certificate).open(desk.world.office.identity.key.public, HePublicKey.payload_type)
     certified = parse(HePublicKey, payload)
-    assert certified.key_sha256 == sha256_hex(public)
+    assert (certified.key_sha256, certified.session_id) == (sha256_hex(public), "s-1")
     assert certified.not_before < NOW < certified.not_after
-    secrets = [p for p in (desk.world.office.home / "keys").iterdir() if p.stat().st_mode & 0o077]
-    assert [p.suffix for p in secrets if "secret" in p.name] == []
+    secrets = list((desk.world.office.home / "keys").rglob("*.secret"))
+    assert [path.stat().st_mode & 0o777 for path in secrets] == [0o600]

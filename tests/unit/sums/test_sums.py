@@ -8,15 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from factory.agency.decrypting import DecryptionKeyError, DecryptionRefusedError, DecryptionService, create_key
+from factory.agency.decrypting import DecryptionKeyError, DecryptionRefusedError, DecryptionService
 from factory.errors import NodeRefusedError
 from factory.federation.session import Refusal, Reply, require
 from factory.federation.sums import Statistics, TooFewContributorsError, compute
 from nodes.contract import canonical, wire
-from nodes.contract.ckks import Scheme
+from nodes.contract.ckks import Scheme, dump
 from nodes.contract.errors import BadCiphertextError
 from nodes.contract.grant import Thresholds
-from nodes.contract.messages import Query, Result
+from nodes.contract.messages import Query, Result, parse
 from nodes.contract.parameters import CKKS_SUMS
 from nodes.contract.signing import Envelope, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE, grant_statement
@@ -58,26 +58,15 @@ def frame(node: int) -> pd.DataFrame:
 FRAMES = {name: frame(index) for index, name in enumerate(NODES)}
 
 
-@pytest.fixture(scope="module")
-def agency_home(tmp_path_factory) -> Path:
-    home = tmp_path_factory.mktemp("agency")
-    create_key(home)
-    return home
-
-
 class World:
     """Three departments (or more), an operator, the agency with its key service, a signed grant."""
 
-    def __init__(self, home: Path, tmp_path: Path, *, nodes=NODES, cell_min: int = 5, round_base: int = 5) -> None:
+    def __init__(self, tmp_path: Path, *, nodes=NODES, cell_min: int = 5, round_base: int = 5) -> None:
         frames = {name: FRAMES.get(name, frame(3)) for name in nodes}
         self.trial = Trial.of(SPEC, {name: {"res.fines": table} for name, table in frames.items()})
         self.registrars = [Member.make(f"registrar-{i}", "registrar") for i in (1, 2)]
         self.home = tmp_path / "agency"
-        (self.home / "keys").mkdir(parents=True)
-        for path in (home / "keys").iterdir():
-            copy = self.home / "keys" / path.name
-            copy.write_bytes(path.read_bytes())
-            copy.chmod(0o600)
+        self.home.mkdir()
         thresholds = Thresholds(
             rows_min=10, contributors_min=3, cell_min=cell_min, round_base=round_base, quality_score_min=0
         )
@@ -173,8 +162,8 @@ class World:
 
 
 @pytest.fixture
-def world(agency_home, tmp_path) -> World:
-    return World(agency_home, tmp_path)
+def world(tmp_path) -> World:
+    return World(tmp_path)
 
 
 GRANTS = 5  # two registrars and three departments
@@ -184,7 +173,7 @@ def _ciphertexts(world: World) -> dict[str, tuple[bytes, ...]]:
     """What the operator has seen: each node's own ciphertexts."""
     seen = {}
     for node, kind, reply in world.trial.bus.seen:
-        if kind == "sums.encrypt":
+        if kind == "sums.reveal":
             seen[node] = wire.unpack(reply)[1]
     return seen
 
@@ -258,6 +247,7 @@ def _stopping(world: World):
     def change(kind, body, parts):
         if kind == "he.decrypt":
             world.taken = parts
+            world.stopped = (body, parts)
             raise RuntimeError("taken")
         return body, parts
 
@@ -395,8 +385,8 @@ def test_a_sum_is_opened_once_and_the_same_query_gets_the_same_answer(world: Wor
     assert refused.value.refusal_code == "request.replayed"
 
 
-def test_one_grant_opens_one_table_definition_over_one_set_of_contributors(agency_home, tmp_path) -> None:
-    world = World(agency_home, tmp_path, nodes=(*NODES, "node-south"))
+def test_one_grant_opens_one_table_definition_over_one_set_of_contributors(tmp_path) -> None:
+    world = World(tmp_path, nodes=(*NODES, "node-south"))
     assert len(world.compute().contributors) == 4
     world.trial.bus.down.add("node-south")
     with pytest.raises(DecryptionRefusedError) as refused:
@@ -420,19 +410,24 @@ def test_openings_end_with_the_uses_of_the_grant(world: World) -> None:
 
 def test_sums_that_are_not_whole_or_below_zero_stay_closed(world: World) -> None:
     scheme = Scheme(CKKS_SUMS.name)
-    public = (world.home / "keys" / f"{CKKS_SUMS.name}.public").read_bytes()
     with pytest.raises(RuntimeError):
         world.compute(session=_stopping(world))
     envelopes, sums = world.taken[: GRANTS + 3], world.taken[GRANTS + 3 :]
+    world.change = lambda kind, body, parts: (body, parts)
     for index, value in enumerate((0.4, -100_000.0)):
-        block = [value] * 4096
-        bad = tuple(scheme.add([part, encrypt(scheme, public, [block])[0]]) for part in sums)
         session_id = f"s-bad-{index}"
+        public = world.call("he.public_key", {"session_id": session_id}, ()).attachments[1]
+        bad = tuple(encrypt(scheme, public, [[value] * 4096])[0] for _ in sums)
         attestations = []
         for node, envelope in zip(sorted(NODES), envelopes[GRANTS:], strict=True):
             fields = canonical.loads(Envelope.from_bytes(envelope).payload)
             stated = SumAttestation.model_validate(
-                fields | {"session_id": session_id, "sum_sha256": [sha256_hex(part) for part in bad]}
+                fields
+                | {
+                    "key_sha256": sha256_hex(public),
+                    "session_id": session_id,
+                    "sum_sha256": [sha256_hex(part) for part in bad],
+                }
             )
             attestations.append(
                 sign(world.trial.parties[node].key, SumAttestation.payload_type, stated.to_payload()).to_bytes()
@@ -445,16 +440,16 @@ def test_sums_that_are_not_whole_or_below_zero_stay_closed(world: World) -> None
         }
         parts = (*envelopes[:GRANTS], *attestations, *bad)
         query = world.query("he.decrypt", body, parts)
-        for _ in range(2):
+        for code in ("task.protocol", "session.closed"):
             with pytest.raises(DecryptionRefusedError) as refused:
                 world.service.handle_decrypt(query, parts)
-            assert refused.value.refusal_code == "task.protocol"
+            assert refused.value.refusal_code == code
 
 
 def _open(world: World):
     session = world.session()
     require(session.open("sums.ckks", PARAMETERS.model_dump(mode="json"), world.trial.resources()))
-    key = world.call("he.public_key", {}, ())
+    key = world.call("he.public_key", {"session_id": session.session_id}, ())
     return session, key
 
 
@@ -463,13 +458,14 @@ def _code(answer) -> str:
     return answer.code
 
 
-def test_a_key_that_the_agency_has_not_certified_is_refused_by_the_node(world: World, tmp_path) -> None:
+def test_a_key_that_the_agency_has_not_certified_for_the_session_is_refused_by_the_node(world: World) -> None:
+    other = world.call("he.public_key", {"session_id": "s-other"}, ())
     session, key = _open(world)
     certificate, public = key.attachments
-    create_key(tmp_path / "rogue")
-    rogue = (tmp_path / "rogue" / "keys" / f"{CKKS_SUMS.name}.public").read_bytes()
+    rogue = other.attachments[1]
     forged = HePublicKey(
         agency="agency",
+        session_id=session.session_id,
         parameter_set=CKKS_SUMS.name,
         key_sha256=sha256_hex(rogue),
         not_before=world.clock - timedelta(days=1),
@@ -478,7 +474,14 @@ def test_a_key_that_the_agency_has_not_certified_is_refused_by_the_node(world: W
     by_operator = sign(world.trial.parties["operator"].key, HePublicKey.payload_type, forged.to_payload()).to_bytes()
     old = forged.model_copy(update={"key_sha256": sha256_hex(public), "not_after": world.clock - timedelta(hours=1)})
     expired = sign(world.trial.parties["agency"].key, HePublicKey.payload_type, old.to_payload()).to_bytes()
-    for attachments in ((certificate, rogue), (by_operator, rogue), (expired, public), (certificate,), ()):
+    for attachments in (
+        (certificate, rogue),
+        other.attachments,
+        (by_operator, rogue),
+        (expired, public),
+        (certificate,),
+        (),
+    ):
         answer = session.step("sums.encrypt", {"node-east": {}}, {"node-east": attachments})["node-east"]
         assert _code(answer) == "task.protocol"
     assert isinstance(
@@ -488,32 +491,87 @@ def test_a_key_that_the_agency_has_not_certified_is_refused_by_the_node(world: W
     assert _code(again) == "task.protocol"
 
 
-def test_a_node_attests_only_what_its_peers_signed_for_this_session_and_once(world: World) -> None:
-    first, key = _open(world)
-    everywhere = {node: {} for node in NODES}
-    earlier = require(first.step("sums.encrypt", everywhere, dict.fromkeys(NODES, key.attachments)))
+def _committed(world: World):
+    """A session in which every node has committed to its ciphertexts, and their replies."""
     session, key = _open(world)
-    given = require(session.step("sums.encrypt", everywhere, dict.fromkeys(NODES, key.attachments)))
+    return session, require(
+        session.step("sums.encrypt", {node: {} for node in NODES}, dict.fromkeys(NODES, key.attachments))
+    )
 
-    def attest(replies, contributors=NODES):
-        parts = [
-            part for node in sorted(replies) for part in (replies[node].envelope.to_bytes(), *replies[node].attachments)
-        ]
-        return session.step("sums.attest", {"node-east": {"contributors": list(contributors)}}, {"node-east": parts})[
-            "node-east"
-        ]
 
-    assert _code(attest(given | {"node-west": earlier["node-west"]})) == "task.protocol"
-    swapped = replace(given["node-west"], attachments=given["node-north"].attachments)
-    assert _code(attest(given | {"node-west": swapped})) == "task.protocol"
-    assert _code(attest(given | {"node-west": given["node-north"]})) == "task.protocol"
-    assert _code(attest(given | {"node-east": earlier["node-east"]})) == "task.protocol"
+def test_a_node_shows_no_ciphertext_before_all_contributors_have_committed_to_theirs(world: World) -> None:
+    _, earlier = _committed(world)
+    session, given = _committed(world)
+    assert all(reply.attachments == () for reply in given.values())
+
+    def reveal(replies, contributors=NODES):
+        parts = [replies[node].envelope.to_bytes() for node in sorted(replies)]
+        bodies = {"node-east": {"contributors": list(contributors)}}
+        return session.step("sums.reveal", bodies, {"node-east": parts})["node-east"]
+
+    assert _code(reveal(given | {"node-west": earlier["node-west"]})) == "task.protocol"
+    assert _code(reveal(given | {"node-west": given["node-north"]})) == "task.protocol"
+    assert _code(reveal(given | {"node-east": earlier["node-east"]})) == "task.protocol"
     two = {node: given[node] for node in ("node-east", "node-west")}
-    assert _code(attest(two, ["node-east", "node-west"])) == "grant.threshold"
-    assert _code(attest(given, ["node-north", "node-south", "node-west"])) == "task.protocol"
-    assert _code(attest(given, ["node-west", "node-north", "node-east"])) == "task.protocol"
-    assert isinstance(attest(given), Reply)
-    assert _code(attest(given)) == "task.protocol"
+    assert _code(reveal(two)) == "task.protocol"
+    assert _code(reveal(two, ["node-east", "node-west"])) == "grant.threshold"
+    assert _code(reveal(given, ["node-north", "node-south", "node-west"])) == "task.protocol"
+    assert _code(reveal(given, ["node-west", "node-north", "node-east"])) == "task.protocol"
+    revealed = reveal(given)
+    assert isinstance(revealed, Reply)
+    assert [sha256_hex(part) for part in revealed.attachments] == given["node-east"].body["ciphertexts_sha256"]
+    assert _code(reveal(given)) == "task.protocol"
+
+
+def test_a_node_that_commits_to_the_ciphertexts_of_another_is_refused(world: World) -> None:
+    session, given = _committed(world)
+    copied = given["node-west"].body | {"ciphertexts_sha256": given["node-north"].body["ciphertexts_sha256"]}
+    stated = parse(Result, given["node-west"].envelope.payload).model_copy(update={"body": copied})
+    forged = sign(world.trial.parties["node-west"].key, Result.payload_type, stated.to_payload())
+    parts = [given["node-east"].envelope.to_bytes(), given["node-north"].envelope.to_bytes(), forged.to_bytes()]
+    answer = session.step("sums.reveal", {"node-east": {"contributors": list(NODES)}}, {"node-east": parts})
+    assert _code(answer["node-east"]) == "task.protocol"
+
+
+def _negative(data: bytes) -> bytes:
+    import tenseal.sealapi as seal
+
+    scheme = Scheme(CKKS_SUMS.name)
+    value = scheme.ciphertext(data)
+    seal.Evaluator(scheme.context).negate_inplace(value)
+    return dump(value)
+
+
+def test_a_contributor_cannot_answer_with_the_negative_of_the_others(world: World) -> None:
+    session, given = _committed(world)
+    bodies = {node: {"contributors": list(NODES)} for node in NODES}
+    signed = [given[node].envelope.to_bytes() for node in NODES]
+    revealed = require(session.step("sums.reveal", bodies, dict.fromkeys(NODES, signed)))
+    sealed = {node: revealed[node].attachments for node in NODES}
+    # The sum of these three would be node-east's figures alone, had node-west been free to choose last.
+    sealed["node-west"] = tuple(_negative(part) for part in sealed["node-north"])
+    parts = [part for node in NODES for part in sealed[node]]
+    answer = session.step("sums.attest", {"node-east": {}}, {"node-east": parts})["node-east"]
+    assert _code(answer) == "task.protocol"
+
+
+def test_a_node_attests_only_the_ciphertexts_that_were_committed_and_once(world: World) -> None:
+    session, given = _committed(world)
+    bodies = {node: {"contributors": list(NODES)} for node in NODES}
+    signed = [given[node].envelope.to_bytes() for node in NODES]
+    revealed = require(session.step("sums.reveal", bodies, dict.fromkeys(NODES, signed)))
+    own = {node: revealed[node].attachments for node in NODES}
+
+    def attest(*nodes: str, body=None):
+        parts = [part for node in nodes for part in own[node]]
+        return session.step("sums.attest", {"node-east": body or {}}, {"node-east": parts})["node-east"]
+
+    assert _code(attest("node-east", "node-west", "node-north")) == "task.protocol"
+    assert _code(attest("node-east", "node-north", "node-north")) == "task.protocol"
+    assert _code(attest("node-east", "node-north")) == "task.protocol"
+    assert _code(attest(*NODES, body={"contributors": list(NODES)})) == "task.protocol"
+    assert isinstance(attest(*NODES), Reply)
+    assert _code(attest(*NODES)) == "task.protocol"
 
 
 def test_steps_out_of_turn_and_tables_that_the_agency_did_not_sign_are_refused(world: World) -> None:
@@ -616,25 +674,79 @@ def test_the_operator_sees_no_plain_figure_and_unlike_ciphertexts_for_equal_rows
     assert base64.b64encode(first[0]) not in repr(world.service).encode()
 
 
-def test_keys_that_others_may_read_or_that_are_missing_stop_the_service(world: World) -> None:
-    secret = world.home / "keys" / f"{CKKS_SUMS.name}.secret"
+def _keys(world: World) -> list[Path]:
+    return sorted((world.home / "keys" / CKKS_SUMS.name).iterdir())
+
+
+def test_a_secret_key_that_others_may_read_stops_the_service(world: World) -> None:
+    with pytest.raises(RuntimeError):
+        world.compute(session=_stopping(world))
+    public, secret = _keys(world)
+    assert (public.suffix, secret.suffix) == (".public", ".secret")
     assert secret.stat().st_mode & 0o777 == 0o600
     secret.chmod(0o640)
-    with pytest.raises(DecryptionKeyError):
-        world.compute()
-    secret.unlink()
-    with pytest.raises(DecryptionKeyError):
-        world.call("he.public_key", {}, ())
-    with pytest.raises(DecryptionKeyError):
-        create_key(world.home)
+    body, parts = world.stopped
+    with pytest.raises(DecryptionKeyError, match="0600"):
+        world.service.handle_decrypt(world.query("he.decrypt", body, parts), parts)
+
+
+def test_a_session_whose_key_is_lost_gets_no_other(world: World) -> None:
+    world.call("he.public_key", {"session_id": "s-1"}, ())
+    for path in _keys(world):
+        path.unlink()
+    with pytest.raises(DecryptionKeyError, match="lost"):
+        world.call("he.public_key", {"session_id": "s-1"}, ())
+
+
+def test_each_session_has_a_key_of_its_own_that_is_destroyed_when_its_sum_is_open(world: World) -> None:
+    one, again, two = (world.call("he.public_key", {"session_id": name}, ()) for name in ("s-1", "s-1", "s-2"))
+    assert one.attachments[1] == again.attachments[1] != two.attachments[1]
+    before = _keys(world)
+    session = world.session()
+    world.compute(session=session)
+    assert _keys(world) == before
+    with pytest.raises(DecryptionRefusedError) as refused:
+        world.call("he.public_key", {"session_id": session.session_id}, ())
+    assert refused.value.refusal_code == "session.closed"
+
+
+def test_a_key_that_was_not_used_in_time_is_destroyed(world: World) -> None:
+    world.call("he.public_key", {"session_id": "s-1"}, ())
+    world.clock += timedelta(days=3)
+    world.call("he.public_key", {"session_id": "s-2"}, ())
+    assert len(_keys(world)) == 4
+    world.clock += timedelta(seconds=1)
+    world.call("he.public_key", {"session_id": "s-2"}, ())
+    assert len(_keys(world)) == 2
+
+
+def test_a_key_without_a_session_and_a_sum_without_a_key_are_refused(world: World) -> None:
+    for body in ({}, {"session_id": ""}, {"session_id": 1}, {"session_id": "s", "more": 1}, {"session_id": "../s"}):
+        with pytest.raises(DecryptionRefusedError) as refused:
+            world.call("he.public_key", body, ())
+        assert refused.value.refusal_code == "request.malformed"
+    assert world.refused(lambda body, parts: (body | {"session_id": "s-none"}, parts)) == "session.unknown"
 
 
 def test_bytes_that_are_no_ciphertext_of_the_set_are_refused(world: World) -> None:
     scheme = Scheme(CKKS_SUMS.name)
-    public = (world.home / "keys" / f"{CKKS_SUMS.name}.public").read_bytes()
+    public = world.call("he.public_key", {"session_id": "s-1"}, ()).attachments[1]
     good = encrypt(scheme, public, [[1] * 4096])[0]
     for bad in (b"", good[:-1], good + b"x", public, bytes(len(good)), b"x" * 400_000):
         with pytest.raises(BadCiphertextError):
             scheme.add([good, bad])
     with pytest.raises(BadCiphertextError):
         Scheme("ckks-1024-toy")
+
+
+def test_a_grant_struck_by_its_digest_or_signed_by_a_struck_registrar_is_refused(world: World) -> None:
+    registrar = world.registrars[0]
+    for kind, subject, code in (
+        ("grant", sha256_hex(world.payload), "grant.revoked"),
+        ("actor", registrar.actor.id, "grant.invalid"),
+        ("key", registrar.key.public.keyid, "grant.invalid"),
+    ):
+        world.items = (
+            StatusItem(subject_kind=kind, subject=subject, state="revoked", since=world.clock, reason="inspection"),
+        )
+        assert world.refused(lambda body, parts: (body, parts)) == code
