@@ -15,8 +15,8 @@ from products.errors import ProductError
 from products.log import SIGNATURE_TYPE, Checkpoint, NoteKey, SignedCheckpoint
 
 EVIDENCE_MAX = 1_000
-"""Kept requests per log and kind; a flood of them must not fill the disk. Only the log itself can make a ``fork``, anybody
-can send a wrong proof or an old checkpoint: those must not take the room of a fork."""
+"""Kept requests per log and kind, so that a flood fills no disk. Only the log can make a ``fork``, anybody can send a
+wrong proof or an old checkpoint: those must not take the room of a fork."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (vkey TEXT PRIMARY KEY, origin TEXT NOT NULL);

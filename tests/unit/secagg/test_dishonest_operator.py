@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from nodes.contract import canonical, masking
