@@ -7,7 +7,6 @@ its next step, 2 usage (``verify`` has codes of its own). Whoever acts names a h
 
 import json
 import sys
-import tomllib
 
 import typer
 
@@ -70,7 +69,6 @@ def main() -> None:
 def run() -> int:
     """Run one command and return its exit code; the one place where errors become exit codes."""
     import click
-    from pydantic import ValidationError
 
     from nodes.contract.errors import ContractError
     from nodes.errors import NodeError
@@ -88,7 +86,7 @@ def run() -> int:
         return INTERRUPTED_EXIT
     except (FactoryError, ContractError, ProductError, NodeError, QualityError) as error:
         return _failed(error.code, str(error))
-    except (OSError, ValidationError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+    except Exception as error:
         told = in_our_words(error)
         if told is None:
             raise

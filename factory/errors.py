@@ -5,6 +5,7 @@ FactoryError
 ├── NodeRefusedError          a node or service refused with a code
 ├── StorageError              the disk, or its rights, refused
 ├── FileMissingError          a file or folder that was named is not there
+├── ConnectionFailedError     hub or relay did not answer
 ├── InputError                a file or value that was given is not what it must be
 └── …                         each module adds its own below this root
 
@@ -49,6 +50,13 @@ class FileMissingError(FactoryError):
     """A file or folder that was named is not there, or is of the other kind."""
 
     code = "factory.file"
+
+
+class ConnectionFailedError(FactoryError):
+    """Hub or relay did not answer, or not as they do."""
+
+    code = "factory.connection"
+    retryable = True
 
 
 class InputError(FactoryError):

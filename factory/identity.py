@@ -14,6 +14,7 @@ HomeError
 
 import base64
 import os
+import shlex
 import stat
 import tomllib
 from dataclasses import dataclass
@@ -322,10 +323,13 @@ def read_key_file(path: Path) -> bytes:
     except FileNotFoundError:
         raise HomeMissingError(f"expected the key file {path}") from None
     if not stat.S_ISREG(mode) or mode & 0o077:
-        raise UnsafeKeyFileError(f"expected mode 0600 of {path}, got {stat.S_IMODE(mode):04o}; run: chmod 600 {path}")
+        raise UnsafeKeyFileError(
+            f"expected mode 0600 of {path}, got {stat.S_IMODE(mode):04o}; run: chmod 600 {shlex.quote(str(path))}"
+        )
     if folder_mode & 0o077:
         raise UnsafeKeyFileError(
-            f"expected mode 0700 of {path.parent}, got {stat.S_IMODE(folder_mode):04o}; run: chmod 700 {path.parent}"
+            f"expected mode 0700 of {path.parent}, got {stat.S_IMODE(folder_mode):04o}; run: "
+            f"chmod 700 {shlex.quote(str(path.parent))}"
         )
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor, "rb") as file:

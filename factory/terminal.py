@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from factory.errors import FactoryError, FileMissingError, InputError, StorageError
+from factory.errors import ConnectionFailedError, FactoryError, FileMissingError, InputError, StorageError
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -43,21 +43,14 @@ def in_our_words(error: Exception) -> FactoryError | None:
 
     Privacy: names files, fields and reasons, never the value that was given.
     """
-    from pydantic import ValidationError
-
+    if type(error).__module__.partition(".")[0] in ("httpx", "httpcore"):
+        return ConnectionFailedError(
+            f"expected an answer of hub or relay, got {type(error).__name__}; look with: shufang status "
+            "请查看各进程是否在运行"
+        )
     if isinstance(error, OSError):
         return _of_system(error)
-    if isinstance(error, ValidationError):
-        wrong = {".".join(map(str, item["loc"])) or "content": item["msg"] for item in error.errors()[:4]}
-        said = "; ".join(f"{place}: {text}" for place, text in wrong.items())
-        return InputError(f"expected a valid {error.title}: {said}; correct it and run the command again")
-    if isinstance(error, UnicodeDecodeError):
-        return InputError(f"expected text in UTF-8, got other bytes at {error.start}; save the file as UTF-8")
-    if isinstance(error, tomllib.TOMLDecodeError):
-        return InputError(f"expected TOML: {error}; correct the file")
-    if isinstance(error, json.JSONDecodeError):
-        return InputError(f"expected JSON: {error.msg} at line {error.lineno}; correct the file")
-    return None
+    return _of_input(error)
 
 
 @contextmanager
@@ -80,6 +73,22 @@ def ended_by_signals(left: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _of_input(error: Exception) -> InputError | None:
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        wrong = {".".join(map(str, item["loc"])) or "content": item["msg"] for item in error.errors()[:4]}
+        said = "; ".join(f"{place}: {text}" for place, text in wrong.items())
+        return InputError(f"expected a valid {error.title}: {said}; correct it and run the command again")
+    if isinstance(error, UnicodeDecodeError):
+        return InputError(f"expected text in UTF-8, got other bytes at {error.start}; save the file as UTF-8")
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return InputError(f"expected TOML: {error}; correct the file")
+    if isinstance(error, json.JSONDecodeError):
+        return InputError(f"expected JSON: {error.msg} at line {error.lineno}; correct the file")
+    return None
 
 
 def _of_system(error: OSError) -> FactoryError:

@@ -7,6 +7,7 @@
 
 import os
 import secrets
+import shlex
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,10 +124,13 @@ def require_private(path: Path) -> None:
     except OSError as error:
         raise KeyFileError(f"expected to be able to read {path} ({error.strerror})") from error
     if stat.S_IMODE(mode) & 0o077:
-        raise KeyFileError(f"expected mode 0600 of {path}, got {stat.S_IMODE(mode):04o}; run: chmod 600 {path}")
+        raise KeyFileError(
+            f"expected mode 0600 of {path}, got {stat.S_IMODE(mode):04o}; run: chmod 600 {shlex.quote(str(path))}"
+        )
     if stat.S_IMODE(folder_mode) & 0o077:
         raise KeyFileError(
-            f"expected mode 0700 of {path.parent}, got {stat.S_IMODE(folder_mode):04o}; run: chmod 700 {path.parent}"
+            f"expected mode 0700 of {path.parent}, got {stat.S_IMODE(folder_mode):04o}; run: "
+            f"chmod 700 {shlex.quote(str(path.parent))}"
         )
 
 

@@ -95,6 +95,10 @@ class HubSettings:
         partial.write_text(json.dumps({"public": public, "private": private}), encoding="ascii")
         partial.replace(self._ports_path)
 
+    def forget_ports(self) -> None:
+        """Remove what an earlier run wrote down, before anybody can reach this one."""
+        self._ports_path.unlink(missing_ok=True)
+
     @property
     def _ports_path(self) -> Path:
         return self.home / "ports.json"
@@ -169,15 +173,19 @@ async def run(settings: HubSettings, *, ready: Callable[[int, int], None] | None
         "timeout_graceful_shutdown": 2,
         "server_header": False,
     }
+    settings.forget_ports()
+    taken: list[socket.socket] = []
     try:
-        public_socket = _listen(settings.host, settings.port)
-        private_socket = _listen("127.0.0.1", settings.private_port)
+        taken.append(public_socket := _listen(settings.host, settings.port))
+        taken.append(private_socket := _listen("127.0.0.1", settings.private_port))
         application = _application(settings)
         private = uvicorn.Server(uvicorn.Config(application, lifespan="on", **common))
         public = uvicorn.Server(uvicorn.Config(fleet_only(application), lifespan="off", **common))
         private.config.load()
         public.config.load()
     except OSError as error:  # ssl.SSLError is one
+        for listener in taken:
+            listener.close()
         raise HubStartError(
             f"expected usable certificates and free ports {settings.host}:{settings.port}, "
             f"127.0.0.1:{settings.private_port}: {error}"

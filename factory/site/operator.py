@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from factory.agency.client import AgencyClient
+from factory.errors import FactoryError
 from factory.federation.session import Session
 from factory.hub.flower_bus import FlowerBus
 from factory.hub.relay_bus import RelayBus
@@ -18,6 +19,8 @@ from factory.log.home import LogHome
 from factory.registry.store import Registry
 from factory.release.nodes import NodeDesk
 from factory.site.layout import Site
+from factory.site.processes import quoted
+from factory.site.stack import status_of
 from factory.trust import Trust, load_trust
 from factory.workshop import Workshop
 from nodes.contract.grant import Grant
@@ -25,9 +28,18 @@ from nodes.contract.signing import VerifyKey
 from nodes.relay_client import RelayPlaneSettings
 
 
+class SiteStoppedError(FactoryError):
+    """The deployment's processes do not run; nobody would answer."""
+
+    code = "site.stopped"
+
+
 @dataclass(slots=True)
 class OperatorDesk:
     """Everything the operator works with; a context manager that closes connections.
+
+    Raises:
+        SiteStoppedError: the deployment does not run.
 
     Attributes:
         site: the deployment.
@@ -46,6 +58,11 @@ class OperatorDesk:
     registry: Registry = field(init=False)
 
     def __post_init__(self) -> None:
+        if status_of(self.site) is None:
+            raise SiteStoppedError(
+                f"expected {self.site.folder} to be running; "
+                f"start it with: shufang up --home {quoted(self.site.folder)}"
+            )
         self.identity = load_identity(self.site.operator)
         self.trust = load_trust(self.identity.trust_path, now=datetime.now(UTC))
         hub = HubSettings.read(self.site.hub_settings)

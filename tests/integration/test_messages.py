@@ -1,5 +1,6 @@
 """What a person reads when something is wrong: one message with a code and a next step, and nothing left behind."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,14 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from factory import cli
 from factory.demo.run import DemoDataError, DemoFolderError, run_demo
+from factory.hub.superlink import HubSettings, HubStartError
+from factory.hub.superlink import run as run_hub
 from factory.site.founding import UNFINISHED, SiteExistsError, SiteMissingError, made_whole, open_site
 from factory.site.layout import Site
 from factory.site.processes import ProcessFailedError, quoted
 from factory.site.stack import start_stack
+from factory.terminal import in_our_words
 from nodes import cli as node_cli
 
 ROOT = Path(__file__).parents[2]
@@ -203,6 +208,33 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path):
 
 def test_paths_in_next_steps_can_be_pasted_into_a_shell():
     assert quoted(Path("数 坊")) == "'数 坊'"
+
+
+def test_a_stopped_deployment_is_said_at_once_and_not_waited_for(shufang, tmp_path):
+    shufang("identity", "init", "--home", tmp_path / "operator", "--id", "operator", *WHO, "--role", "operator")
+    (tmp_path / "site.json").write_text('{"departments": ["east", "west", "north"]}')
+    begun = time.monotonic()
+    code, _, err = shufang("product", "test", "a@1.0.0", "--home", tmp_path)
+    assert code == 1
+    assert "site.stopped" in err
+    assert "shufang up" in err
+    assert time.monotonic() - begun < 20
+
+
+def test_a_hub_that_does_not_answer_is_no_traceback():
+    assert in_our_words(httpx.ConnectError("refused")).code == "factory.connection"
+
+
+def test_what_is_a_fault_of_ours_is_not_dressed_up():
+    assert in_our_words(KeyError("x")) is None
+
+
+def test_the_ports_of_an_earlier_run_of_the_hub_are_forgotten_before_it_listens(tmp_path):
+    settings = HubSettings(tmp_path, "127.0.0.1", 0, tmp_path / "no", tmp_path / "no", tmp_path / "no")
+    settings.note_ports(1, 2)
+    with pytest.raises(HubStartError):
+        asyncio.run(run_hub(settings))
+    assert not (tmp_path / "ports.json").exists()
 
 
 @pytest.mark.slow
