@@ -159,7 +159,7 @@ class DecryptionService:
         if not session_id or set(query.body) != {"session_id"} or attachments:
             raise DecryptionRefusedError(RefusalCode.MALFORMED, "expected a query with the session the key is for")
         moment = self.now()
-        self._destroy_old(moment)
+        self.destroy_old()
         public, made_at = self._public_key(session_id, moment)
         certificate = HePublicKey(
             agency=self.agency,
@@ -201,6 +201,7 @@ class DecryptionService:
             raise DecryptionRefusedError(
                 RefusalCode.MALFORMED, f"the request to decrypt does not hold: {error}"
             ) from None
+        self.destroy_old()
         query_sha256 = sha256_hex(query.to_payload())
         stored = self._claim(request, query_sha256, terms, grant.uses_max)
         if stored is not None:
@@ -469,8 +470,9 @@ class DecryptionService:
         with self._books() as books:
             books.execute("UPDATE keys SET destroyed = 1 WHERE session_id = ?", (session_id,))
 
-    def _destroy_old(self, moment: datetime) -> None:
-        oldest = (moment - timedelta(days=SECRET_DAYS)).isoformat()
+    def destroy_old(self) -> None:
+        """Destroy the keys whose time is over; called at the start of the service and with every request."""
+        oldest = (self.now() - timedelta(days=SECRET_DAYS)).isoformat()
         with self._books() as books:
             rows = books.execute(
                 "SELECT session_id FROM keys WHERE destroyed = 0 AND made_at < ?", (oldest,)

@@ -62,6 +62,7 @@ def _key_service(office: Office) -> dict[str, Mounted]:
         status=lambda: office.trust().status,
         now=office.now,
     )
+    keys.destroy_old()
     return {
         PUBLIC_KEY: Mounted(keys.handle_public_key),
         DECRYPT: Mounted(keys.handle_decrypt),

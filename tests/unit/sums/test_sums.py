@@ -720,6 +720,30 @@ def test_a_key_that_was_not_used_in_time_is_destroyed(world: World) -> None:
     assert len(_keys(world)) == 2
 
 
+def test_a_sum_that_comes_after_its_keys_time_stays_closed(world: World) -> None:
+    later = world.clock + timedelta(days=9)
+    world.set_grant(not_after=later)
+    world.service.actors = lambda: Actors(
+        actors=tuple(actor.model_copy(update={"not_after": later}) for actor in world.actors.actors)
+    )
+    with pytest.raises(RuntimeError):
+        world.compute(session=_stopping(world))
+    (body, parts), made_at = world.stopped, world.clock
+    envelopes = parts[GRANTS : GRANTS + 3]
+    world.clock = made_at + timedelta(days=3, seconds=1)
+    fresh = []
+    for node, envelope in zip(sorted(NODES), envelopes, strict=True):
+        stated = parse(SumAttestation, Envelope.from_bytes(envelope).payload)
+        stated = stated.model_copy(update={"attested_at": world.clock})
+        key = world.trial.parties[node].key
+        fresh.append(sign(key, SumAttestation.payload_type, stated.to_payload()).to_bytes())
+    late = (*parts[:GRANTS], *fresh, *parts[GRANTS + 3 :])
+    with pytest.raises(DecryptionRefusedError) as refused:
+        world.service.handle_decrypt(world.query("he.decrypt", body, late), late)
+    assert refused.value.refusal_code == "session.closed"
+    assert _keys(world) == []
+
+
 def test_a_key_without_a_session_and_a_sum_without_a_key_are_refused(world: World) -> None:
     for body in ({}, {"session_id": ""}, {"session_id": 1}, {"session_id": "s", "more": 1}, {"session_id": "../s"}):
         with pytest.raises(DecryptionRefusedError) as refused:
