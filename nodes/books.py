@@ -29,6 +29,7 @@ from nodes.errors import (
     BooksError,
     BudgetExhaustedError,
     OrderReplayedError,
+    SelectionTakenError,
     StorageError,
     UsesExhaustedError,
 )
@@ -70,6 +71,10 @@ CREATE TABLE IF NOT EXISTS statements (
 CREATE TABLE IF NOT EXISTS scans (
   file_sha256 TEXT NOT NULL, grant_sha256 TEXT NOT NULL, at TEXT NOT NULL,
   PRIMARY KEY (file_sha256, grant_sha256)) STRICT;
+CREATE TABLE IF NOT EXISTS strikes (
+  seq INTEGER PRIMARY KEY, grant_sha256 TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS selections (
+  grant_sha256 TEXT NOT NULL, task TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (grant_sha256, task)) STRICT;
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
@@ -373,14 +378,17 @@ class Books:
         budget_total: int,
         charge: int,
         facts: Mapping[str, Any],
+        selection: tuple[str, str] | None = None,
     ) -> Acceptance:
         """Count one use, charge the budget and take the order's name and session, all in one transaction.
 
         The same order that was accepted before but never answered (the node was killed in between)
-        is accepted again without counting another use.
+        is accepted again without counting another use. ``selection`` is the task with the digest of the rows
+        it reads and who adds up; the first one under a grant binds the later ones.
 
         Raises:
             OrderReplayedError: another order has this name or session, or this one was already answered.
+            SelectionTakenError: the grant was used for other rows or another sum of them.
             UsesExhaustedError: no use is left.
             BudgetExhaustedError: the budget does not cover ``charge``.
         """
@@ -394,6 +402,8 @@ class Books:
                 return Acceptance(self._entry(known[3]), known[2], again=True)
             if self._row("SELECT 1 FROM orders WHERE order_id = ? OR session = ?", order_id, session):
                 raise OrderReplayedError("expected a new order id and session id, another order has taken them")
+            if selection is not None:
+                self._bind_selection(grant_sha256, *selection)
             used = self.uses(grant_sha256)
             if used >= uses_max:
                 raise UsesExhaustedError(f"expected a use left, all {uses_max} uses of the grant are taken")
@@ -405,6 +415,16 @@ class Books:
             if charge:
                 self.charge(grant_sha256, session, charge, total=budget_total)
             return Acceptance(entry, used + 1, again=False)
+
+    def _bind_selection(self, grant_sha256: str, task: str, sha256: str) -> None:
+        row = self._row("SELECT sha256 FROM selections WHERE grant_sha256 = ? AND task = ?", grant_sha256, task)
+        if row is None:
+            self._db.execute("INSERT INTO selections VALUES (?,?,?)", (grant_sha256, task, sha256))
+        elif row[0] != sha256:
+            raise SelectionTakenError(
+                f"expected the rows, parties and parameters that {task} was first run with under this grant: "
+                "a second choice would reveal differences; ask for a grant of its own"
+            )
 
     def settle_order(self, order_sha256: str, state: Literal["answered", "refused", "closed"]) -> None:
         """Note how an accepted order went; its use stays counted."""
@@ -623,6 +643,18 @@ class Books:
         return frozenset(
             row[0] for row in self._rows("SELECT file_sha256 FROM scans WHERE grant_sha256 = ?", [grant_sha256])
         )
+
+    def strike(self, grant_sha256: str, findings: str) -> LedgerEntry:
+        """Note that a product file held values of this department; ``strikes`` counts them."""
+        with self.transaction():
+            entry = self.record("egress.found", facts={"findings": findings, "grant_sha256": grant_sha256})
+            self._db.execute("INSERT INTO strikes VALUES (?,?)", (entry.seq, grant_sha256))
+            return entry
+
+    def strikes(self, grant_sha256: str) -> int:
+        """Return how many searches of product files under a grant found values of this department."""
+        row = self._row("SELECT COUNT(*) FROM strikes WHERE grant_sha256 = ?", grant_sha256)
+        return int(row[0]) if row else 0
 
     def note(self, name: str, value: str) -> None:
         """Keep a small fact for `doctor`, such as a measured clock difference."""

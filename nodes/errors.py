@@ -118,6 +118,12 @@ class BudgetExhaustedError(BooksError):
     code = "node.budget_exhausted"
 
 
+class SelectionTakenError(BooksError):
+    """The grant was used before for other rows, parties or parameters that choose rows."""
+
+    code = "node.selection_taken"
+
+
 class OrderReplayedError(BooksError):
     """Another order with this name, or for this session, is already in the books."""
 

@@ -132,7 +132,7 @@ def decide_rows(permit: Permit, resource: str, rows: int) -> Denial | None:
     if rows < permit.rows_min:
         return Denial(
             RefusalCode.RESOURCE_ROWS,
-            f"expected at least {permit.rows_min} rows of {resource} behind the row filter; widen the filter",
+            f"expected at least {permit.rows_min} rows of {resource} behind the grant's filter; request a wider one",
         )
     return None
 
@@ -177,9 +177,17 @@ def clock_denial(issued_at: datetime, expires_at: datetime | None, *, now: datet
     return None
 
 
-def at_least_as_strict(filters: tuple[Condition, ...], required: tuple[Condition, ...]) -> bool:
-    """Whether ``filters`` contains every required condition, or a narrower one on the same column."""
-    return all(any(_implies(own, needed) for own in filters) for needed in required)
+def same_rows(filters: tuple[Condition, ...], granted: tuple[Condition, ...]) -> bool:
+    """Whether two row filters hold the same conditions, in whatever order.
+
+    A narrower filter is not the grant's either: two sums over filters that differ by one row give
+    that row away, and so does asking which filters pass the row minimum.
+    """
+    return sorted(map(_condition_key, filters)) == sorted(map(_condition_key, granted))
+
+
+def _condition_key(condition: Condition) -> str:
+    return condition.model_dump_json()
 
 
 def _time(order: Order, _grant: Grant, _facts: NodeFacts, now: datetime) -> Iterator[Denial]:
@@ -302,14 +310,13 @@ def _within(use: ResourceUse, granted: ResourceUse) -> Iterator[Denial]:
         )
     if len(set(use.columns)) != len(use.columns):
         yield Denial(RefusalCode.GRANT_COLUMN, f"expected each column of {use.resource} once")
-    if not at_least_as_strict(use.row_filter, granted.row_filter):
-        yield Denial(RefusalCode.GRANT_ROW_FILTER, f"expected the grant's conditions on the rows of {use.resource}")
-    may_filter = {*granted.columns, *(condition.column for condition in granted.row_filter)}
-    for condition in use.row_filter:
-        if condition.column not in may_filter:
-            yield Denial(RefusalCode.GRANT_ROW_FILTER, f"expected conditions on granted columns of {use.resource} only")
-        if condition.operator != "in" and len(condition.values) != 1:
-            yield Denial(RefusalCode.GRANT_ROW_FILTER, "expected one value in each condition that is not `in`")
+    if not same_rows(use.row_filter, granted.row_filter):
+        yield Denial(
+            RefusalCode.GRANT_ROW_FILTER,
+            f"expected exactly the grant's conditions on the rows of {use.resource}; other rows need another grant",
+        )
+    if any(condition.operator != "in" and len(condition.values) != 1 for condition in use.row_filter):
+        yield Denial(RefusalCode.GRANT_ROW_FILTER, "expected one value in each condition that is not `in`")
 
 
 def _usable(use: ResourceUse, grant: Grant, facts: NodeFacts, now: datetime) -> Iterator[Denial]:
@@ -370,14 +377,3 @@ def _stale(expires_at: datetime) -> Denial:
         RefusalCode.TRUST_STALE,
         f"this node's trust data expired at {expires_at:%Y-%m-%dT%H:%M:%SZ}; its officer brings newer",
     )
-
-
-def _implies(own: Condition, needed: Condition) -> bool:
-    if own.column != needed.column:
-        return False
-    if (own.operator, own.values) == (needed.operator, needed.values):
-        return True
-    kinds = {type(value) for value in (*own.values, *needed.values)}
-    if needed.operator in {"eq", "in"} and own.operator in {"eq", "in"}:
-        return set(own.values) <= set(needed.values) and len(kinds) == 1
-    return False

@@ -132,6 +132,14 @@ def verify_repository(files: Mapping[str, bytes], pinned_root: bytes) -> TrustDa
     except ContractError as error:
         raise TrustError(f"expected readable {ACTORS} and {STATUS} in the trust data: {error}") from error
     signed = (root.signed, timestamp.signed, snapshot.signed, targets.signed)
+    # Whoever brings trust files may put others beside them; only what was read is kept.
+    read: list[tuple[str, ...]] = [(f"{number}.root.json",) for number in range(1, root.signed.version + 1)]
+    read += [("timestamp.json",), (f"{timestamp.signed.snapshot_meta.version}.snapshot.json", "snapshot.json")]
+    read += [(f"{snapshot.signed.meta['targets.json'].version}.targets.json", "targets.json")]
+    for path, target in targets.signed.targets.items():
+        name = path.rsplit("/", 1)[-1]
+        read.append((f"{target.hashes.get('sha256', '')}.{name}", name))
+    kept = {name: flat[name] for names in read for name in [n for n in names if n in flat][:1]}
     return TrustData(
         actors=actors,
         status=status,
@@ -139,7 +147,7 @@ def verify_repository(files: Mapping[str, bytes], pinned_root: bytes) -> TrustDa
         versions={item.type: item.version for item in signed},
         expires_at=min(item.expires for item in signed),
         root=root,
-        files=flat,
+        files=kept,
     )
 
 

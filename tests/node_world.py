@@ -74,7 +74,7 @@ def stub_tasks() -> dict[str, TaskSpec]:
         return StubSession(context), Outcome({"ready": True})
 
     return {
-        "stub.sum": TaskSpec("stub.sum", StubParameters, start, frozenset({"stub.ask"})),
+        "stub.sum": TaskSpec("stub.sum", StubParameters, start, frozenset({"stub.ask"}), free=frozenset({"base"})),
         "stub.other": TaskSpec("stub.other", StubParameters, start),
     }
 

@@ -65,7 +65,7 @@ from nodes.contract.tasks.sums import (
     from_limbs,
     layout,
 )
-from nodes.contract.trust import Actors, Role, Status
+from nodes.contract.trust import Actor, Actors, Role, Status
 
 PUBLIC_KEY = "he.public_key"
 DECRYPT = "he.decrypt"
@@ -252,7 +252,7 @@ class DecryptionService:
             if not self._has_signed(request, (node, "node"), grant, actors):
                 raise DecryptionRefusedError(RefusalCode.GRANT_NOT_APPROVED, f"expected the signature of {node}")
         self._check_window(grant, sender)
-        self._check_status(grant, request.contributors)
+        self._check_status(grant, request.grant_sha256, request.contributors)
         self._check_columns(grant, request)
         fewest = max(CONTRIBUTORS_MIN, grant.thresholds.contributors_min)
         try:
@@ -280,10 +280,14 @@ class DecryptionService:
     def _has_signed(self, request: _Request, actor: tuple[str, Role], grant: Grant, actors: Actors) -> bool:
         """Whether one envelope verifies with a key that this actor held when the grant was issued, or holds now."""
         moments = (grant.issued_at, self.now())
+        status = self.status()
         keys = {
             entry.verify_key.keyid: entry.verify_key
             for entry in actors.actors
-            if entry.id == actor[0] and actor[1] in entry.roles and any(entry.is_valid_at(m) for m in moments)
+            if entry.id == actor[0]
+            and actor[1] in entry.roles
+            and any(entry.is_valid_at(m) for m in moments)
+            and not (actor[1] == "registrar" and _is_struck(status, entry))
         }
         for envelope in request.grants:
             if envelope.keyid in keys:
@@ -294,9 +298,10 @@ class DecryptionService:
                 return True
         return False
 
-    def _check_status(self, grant: Grant, contributors: Sequence[str]) -> None:
+    def _check_status(self, grant: Grant, grant_sha256: str, contributors: Sequence[str]) -> None:
         status = self.status()
         subjects = [("grant", grant.grant_id), ("actor", grant.operator), *(("actor", node) for node in contributors)]
+        subjects.append(("grant", grant_sha256))
         for node in contributors:
             party = grant.party(node)
             subjects += [("resource", use.resource) for use in (party.resources if party else ())]
@@ -525,6 +530,12 @@ def _read(query: Query, attachments: Sequence[bytes]) -> _Request:
         contributors=tuple(contributors),
         attestations=tuple(envelopes[grants:]),
         sums=tuple(attachments[grants + len(contributors) :]),
+    )
+
+
+def _is_struck(status: Status, entry: Actor) -> bool:
+    return any(
+        status.state_of(kind, subject) for kind, subject in (("actor", entry.id), ("key", entry.verify_key.keyid))
     )
 
 

@@ -40,6 +40,12 @@ _log = logging.getLogger("factory.hub.relay")
 BODY_READ_S_MAX = 120.0
 """Longest time one body may take to arrive, in seconds."""
 
+HEAD_READ_S_MAX = 20.0
+"""Longest time from a connection, or from the first byte of a request, to the end of its head, in seconds."""
+
+CONNECTIONS_PER_KEY_MAX = 256
+"""Most connections that one certificate's key may hold at a time."""
+
 SWEEP_EVERY_S = 2.0
 """How often overdue sessions and exchanges are dropped."""
 
@@ -172,18 +178,14 @@ class Relay:
             self._boxes.sweep(time.monotonic())
 
     async def _route(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:  # noqa: PLR0911  one line per path
-        actor = self._actors.find(str(scope["state"].get("peer_spki", "")), datetime.now(UTC))
-        if actor is None:
-            raise RelayRefusedError(
-                403, "this certificate's key is not in the agency's list of actors, or not any more"
-            )
+        actor = self._caller(scope)
         parts = str(scope["path"]).split("/")[1:]
         query = {key: values[0] for key, values in parse_qs(scope["query_string"].decode("ascii", "replace")).items()}
         match (scope["method"], *parts):
             case ("GET", "v1", "health"):
                 return 200, b"ok"
             case ("GET", "v1", "frames"):
-                return await self._fetch(actor.id, query, receive)
+                return await self._fetch(actor, query, scope, receive)
             case ("PUT", "v1", "sessions", session):
                 return await self._put_session(actor, session, scope, receive)
             case ("DELETE", "v1", "sessions", session):
@@ -197,6 +199,14 @@ class Relay:
             case ("POST", "v1", "sessions", session, "replies", asker, channel, number):
                 return await self._reply(_place(session, asker, actor.id, channel), number, scope, receive)
         raise RelayRefusedError(404, "no such path")
+
+    def _caller(self, scope: Scope) -> Actor:
+        actor = self._actors.find(str(scope["state"].get("peer_spki", "")), datetime.now(UTC))
+        if actor is None:
+            raise RelayRefusedError(
+                403, "this certificate's key is not in the agency's list of actors, or not any more"
+            )
+        return actor
 
     async def _put_session(self, actor: Actor, session: str, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         body = await self._body(scope, receive, actor.id)
@@ -224,18 +234,24 @@ class Relay:
         ends_at = time.monotonic() + _wait(query)
         with self._waiting(place) as event:
             while True:
+                self._caller(scope)  # who was removed while waiting gets nothing more
                 reply = self._boxes.reply_to(place, sequence, now=time.monotonic())
                 if reply is not None:
                     return 200, reply
                 if self._closing or not await _woken(event, ends_at, receive):
                     return 202, b""
 
-    async def _fetch(self, actor: str, query: Mapping[str, str], receive: Receive) -> tuple[int, bytes]:
+    async def _fetch(
+        self, caller: Actor, query: Mapping[str, str], scope: Scope, receive: Receive
+    ) -> tuple[int, bytes]:
+        actor = caller.id
         working_on = [_working_on(actor, text) for text in filter(None, query.get("busy", "").split(","))]
         ends_at = time.monotonic() + _wait(query)
         await receive()  # the empty body; what comes next is the end of the connection
         with self._waiting(actor) as event:
             while True:
+                if self._caller(scope).id != actor:
+                    raise RelayRefusedError(403, "this key is another actor's now")
                 frames = self._boxes.fetch(actor, working_on)
                 if frames:
                     return 200, pack_frames(frames)
@@ -336,21 +352,11 @@ def _wait(query: Mapping[str, str]) -> float:
         raise RelayRefusedError(400, "expected wait_s as a number of seconds") from None
 
 
-async def run(settings: RelaySettings, *, limits: Limits = LIMITS, ready: Callable[[int], None] | None = None) -> None:
-    """Serve until cancelled.
-
-    Args:
-        settings: see ``RelaySettings``.
-        limits: sizes, counts and ages.
-        ready: called with the port once it listens.
-
-    Raises:
-        RelayStartError: certificate, list of actors or port are not usable.
-    """
-    import socket
-
-    import uvicorn
+def _peer_protocol(head_read_s: float, connections_max: int) -> type:
+    """Return the protocol of one relay's connections: it knows whose key they are, and ends idle and surplus ones."""
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    held: dict[str, int] = {}
 
     class PeerProtocol(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn is followed untyped
         """Keeps the digest of the client certificate's key where the application sees it."""
@@ -359,7 +365,65 @@ async def run(settings: RelaySettings, *, limits: Limits = LIMITS, ready: Callab
             super().connection_made(transport)
             connection = transport.get_extra_info("ssl_object")
             der = connection.getpeercert(binary_form=True) if connection is not None else None
-            self.app_state: dict[str, Any] = {"peer_spki": spki_sha256(der) if der else ""}
+            peer = spki_sha256(der) if der else ""
+            self.app_state: dict[str, Any] = {"peer_spki": peer}
+            self._head_timer: asyncio.TimerHandle | None = None
+            held[peer] = held.get(peer, 0) + 1
+            self._await_head()
+            if held[peer] > connections_max:
+                transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_has_come()
+            peer = str(self.app_state["peer_spki"])
+            held[peer] -= 1
+            if not held[peer]:
+                del held[peer]
+            super().connection_lost(exc)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._await_head()
+
+        def on_headers_complete(self) -> None:
+            self._head_has_come()
+            super().on_headers_complete()
+
+        def _await_head(self) -> None:
+            self._head_has_come()
+            self._head_timer = asyncio.get_running_loop().call_later(head_read_s, self.transport.abort)
+
+        def _head_has_come(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+    return PeerProtocol
+
+
+async def run(
+    settings: RelaySettings,
+    *,
+    limits: Limits = LIMITS,
+    head_read_s: float = HEAD_READ_S_MAX,
+    connections_max: int = CONNECTIONS_PER_KEY_MAX,
+    ready: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until cancelled.
+
+    Args:
+        settings: see ``RelaySettings``.
+        limits: sizes, counts and ages.
+        head_read_s: how long the head of a request may take; a connection that says nothing is ended after it.
+        connections_max: of one certificate's key.
+        ready: called with the port once it listens.
+
+    Raises:
+        RelayStartError: certificate, list of actors or port are not usable.
+    """
+    import socket
+
+    import uvicorn
 
     class RelayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is followed untyped
         """Ends the long-polls before it waits for connections to end."""
@@ -376,7 +440,7 @@ async def run(settings: RelaySettings, *, limits: Limits = LIMITS, ready: Callab
     application = Relay(ActorBook(settings.actors_path), limits)
     config = uvicorn.Config(
         application,
-        http=PeerProtocol,
+        http=_peer_protocol(head_read_s, connections_max),
         ws="none",
         lifespan="off",
         access_log=False,

@@ -25,7 +25,7 @@ from nodes.agent.queries import answer_query
 from nodes.agent.refusing import RefusedError, require
 from nodes.agent.resources import all_facts, catalogue_of
 from nodes.agent.sessions import OpenSession, Sessions, SessionSecrets
-from nodes.books import ZERO_SHA256, Books, GrantRecord, LedgerEntry, RunRecord
+from nodes.books import ZERO_SHA256, Acceptance, Books, GrantRecord, LedgerEntry, RunRecord
 from nodes.contract import canonical, messages, wire
 from nodes.contract.errors import (
     BadSignatureError,
@@ -45,6 +45,7 @@ from nodes.errors import (
     CatalogueError,
     GrantError,
     OrderReplayedError,
+    SelectionTakenError,
     StorageError,
     TableError,
     TrustError,
@@ -182,6 +183,9 @@ class Agent:
         if not held:
             raise RefusedError(RefusalCode.SENDER_ROLE, f"expected a sender in the role {' or '.join(roles)}")
         require(actor_denial(trust.actors, trust.status, actor.id, held[0], now))
+        # After a rotation an actor may have two keys in force; the one struck may be the one that signed.
+        if trust.status.state_of("key", actor.verify_key.keyid) is not None:
+            raise RefusedError(RefusalCode.ACTOR_REVOKED, f"the agency has struck the key of {actor.id} that signed")
         if not any(entry.is_valid_at(now) for entry in entries):
             raise RefusedError(
                 RefusalCode.ACTOR_REVOKED, f"expected the key of {actor.id} in force, got an earlier one"
@@ -223,7 +227,8 @@ class Agent:
             ) from None
         views = self._views(order, permit, used)
         budget_before = self.books.spent(record.sha256) - self.books.spent_in(order.session_id)
-        accepted = self._accept(asked, order, record, permit)
+        selection = (order.task, spec.selection_sha256(order, parameters))
+        accepted = self._accept(asked, order, record, permit, selection)
         context = TaskContext(
             node=self.settings.id,
             order=order,
@@ -348,7 +353,9 @@ class Agent:
             views[use.resource] = view
         return views
 
-    def _accept(self, asked: _Asked, order: Order, record: GrantRecord, permit: Permit) -> Any:
+    def _accept(
+        self, asked: _Asked, order: Order, record: GrantRecord, permit: Permit, selection: tuple[str, str]
+    ) -> Acceptance:
         try:
             return self.books.accept_order(
                 order_sha256=asked.digest,
@@ -359,6 +366,7 @@ class Agent:
                 uses_max=permit.grant.uses_max,
                 budget_total=permit.grant.budget.total,
                 charge=permit.charge,
+                selection=selection,
                 facts={
                     "order_id": order.order_id,
                     "grant_sha256": record.sha256,
@@ -369,7 +377,7 @@ class Agent:
             )
         except OrderReplayedError as error:
             raise RefusedError(RefusalCode.REPLAYED, str(error)) from error
-        except UsesExhaustedError as error:
+        except (SelectionTakenError, UsesExhaustedError) as error:
             raise RefusedError(RefusalCode.GRANT_EXHAUSTED, str(error)) from error
         except BudgetExhaustedError as error:
             raise RefusedError(RefusalCode.GRANT_BUDGET, str(error)) from error

@@ -5,13 +5,18 @@ from nodes.contract.tasks.match import EVALUATE, MatchParameters
 from nodes.contract.tasks.sums import SumsParameters
 from nodes.tasks.spec import Outcome, TaskContext, TaskSession, TaskSpec
 
+_TUNING = frozenset({"parameter_set", "features", "rounds", "local_steps", "l2_micro", "tolerance_micro"})
+"""What a builder may tune under one grant; label, split, seed and missing values choose rows and stay."""
+
 
 def tasks() -> dict[str, TaskSpec]:
     """Return the task catalogue; heavy libraries load when a task starts, not here."""
     specs = (
-        TaskSpec("linear.secagg", LinearParameters, _linear),
-        TaskSpec("sums.ckks", SumsParameters, _sums),
-        TaskSpec("match.voprf", MatchParameters, _match, frozenset({EVALUATE})),
+        TaskSpec("linear.secagg", LinearParameters, _linear, free=_TUNING, joint=True),
+        TaskSpec("sums.ckks", SumsParameters, _sums, joint=True),
+        TaskSpec(
+            "match.voprf", MatchParameters, _match, frozenset({EVALUATE}), free=frozenset({"batch_max", "queries_max"})
+        ),
     )
     return {spec.name: spec for spec in specs}
 

@@ -259,6 +259,14 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
         raise TaskRefusedError(
             RefusalCode.RESOURCE_ROWS, f"expected at least {least} labelled rows, some of them for training"
         )
+    # A split or label that singles out few rows would open their scores, or what the others' sums lack.
+    positives = int(data.train_positive.sum() + data.test_positive.sum())
+    for part in (len(data.train), len(data.test), positives, labelled - positives):
+        if 0 < part < context.grant.thresholds.cell_min:
+            raise TaskRefusedError(
+                RefusalCode.RESOURCE_ROWS,
+                f"expected no rows or at least {context.grant.thresholds.cell_min} on each side of split and label",
+            )
     unknown = sorted(set(context.order.parties) - set(context.actors))
     if unknown:
         raise TaskRefusedError(

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
+from nodes.contract import canonical
+from nodes.contract.canonical import JsonValue
 from nodes.contract.grant import Grant
 from nodes.contract.messages import Order
 from nodes.contract.sealing import SealHeader
-from nodes.contract.signing import Envelope
+from nodes.contract.signing import Envelope, sha256_hex
 from nodes.contract.trust import Actor
 
 if TYPE_CHECKING:
@@ -145,9 +147,27 @@ class TaskSpec:
         parameters: pydantic model, closed; the order's parameters must fit it.
         start: opens a session; its ``Outcome`` answers the order.
         clients_may: kinds of step that an application unit may send; the operator may send the others.
+        free: parameters that may differ between sessions of one grant, because no row comes or goes with them.
+        joint: whether sums over the order's parties are opened, so that all sessions of a grant need the same.
     """
 
     name: str
     parameters: type[BaseModel]
     start: Callable[[TaskContext], tuple[TaskSession, Outcome]]
     clients_may: frozenset[str] = frozenset()
+    free: frozenset[str] = frozenset()
+    joint: bool = False
+
+    def selection_sha256(self, order: Order, parameters: BaseModel) -> str:
+        """Return the digest of what chooses the rows behind a figure; one grant has one of it.
+
+        Privacy:
+            Two exact sums whose rows, or whose parties, differ by one give that one away.
+        """
+        chosen = parameters.model_dump(mode="json", exclude=set(self.free))
+        rows: list[JsonValue] = [
+            use.model_dump(mode="json", exclude={"columns"})
+            for use in sorted(order.resources, key=lambda use: use.resource)
+        ]
+        parties: list[JsonValue] = [*sorted(order.parties)] if self.joint else []
+        return sha256_hex(canonical.dumps({"parameters": chosen, "parties": parties, "resources": rows}))

@@ -23,13 +23,14 @@ ROLES = {
 class RelayHouse:
     """One relay with the actors of ``ROLES``; ``actors_path`` may be rewritten while it runs."""
 
-    def __init__(self, folder: Path, limits: Limits = LIMITS) -> None:
+    def __init__(self, folder: Path, limits: Limits = LIMITS, **options: float) -> None:
         self.authority = Authority(folder)
         self.identities: dict[str, Identity] = {name: self.authority.issue(name) for name in ROLES}
         self.actors_path = folder / "actors.json"
         self.write_actors(*ROLES)
         self._server = self.authority.issue("relay", server=True)
         self._limits = limits
+        self._options = options
         self.port = 0
         self.start()
 
@@ -55,7 +56,7 @@ class RelayHouse:
 
         async def serve() -> None:
             self._task = asyncio.current_task()
-            await relay.run(settings, limits=self._limits, ready=listens)
+            await relay.run(settings, limits=self._limits, ready=listens, **self._options)
             await asyncio.sleep(0.1)  # TLS connections that are closing need the loop a little longer
 
         def run() -> None:

@@ -44,9 +44,9 @@ ALTERED = {
         {"resources": (use(row_filter=(Condition(column="age", operator="eq", values=(1, 2)),)),)},
         "grant.row_filter",
     ),
-    "a filter that leaves few rows": (
-        {"resources": (use(row_filter=(Condition(column="age", operator="lt", values=(22,)),)),)},
-        "resource.rows",
+    "a filter that the grant does not have": (
+        {"resources": (use(row_filter=(Condition(column="age", operator="lt", values=(60,)),)),)},
+        "grant.row_filter",
     ),
     "unknown parameters": ({"parameters": {"base": 1, "more": 2}}, "task.parameters"),
     "wrong parameters": ({"parameters": {"base": "1"}}, "task.parameters"),
@@ -422,17 +422,29 @@ def test_the_stricter_row_minimum_wins(world):
     assert world.code(world.order(digest)) == ""
 
 
-def test_a_required_row_filter_must_be_in_the_order(world):
+def test_the_order_has_the_grant_s_row_filter_and_no_other(world):
     needed = Condition(column="district", operator="in", values=("云东", "云西"))
     granted = use(columns=("age", "score", "district"), row_filter=(needed,))
     grant = world.grant()
     parties = tuple(party.model_copy(update={"resources": (granted,)}) for party in grant.parties)
     digest = world.install_grant(grant.model_copy(update={"parties": parties}))
     assert world.code(world.order(digest)) == "grant.row_filter"
-    wider = Condition(column="district", operator="in", values=("云东", "云北"))
-    assert world.code(world.order(digest, resources=(use(row_filter=(wider,)),))) == "grant.row_filter"
-    narrower = Condition(column="district", operator="eq", values=("云东",))
-    assert world.code(world.order(digest, resources=(use(row_filter=(narrower,)),))) == ""
+    for values in (("云东", "云北"), ("云东",)):
+        other = Condition(column="district", operator="in", values=values)
+        assert world.code(world.order(digest, resources=(use(row_filter=(other,)),))) == "grant.row_filter"
+    older = Condition(column="age", operator="gt", values=(20,))
+    assert world.code(world.order(digest, resources=(use(row_filter=(needed, older)),))) == "grant.row_filter"
+    assert world.books.uses(digest) == 0
+    assert world.code(world.order(digest, resources=(use(row_filter=(needed,)),))) == ""
+
+
+def test_too_few_rows_behind_the_grant_s_filter_are_refused(world):
+    needed = Condition(column="age", operator="lt", values=(22,))
+    granted = use(columns=("age", "score"), row_filter=(needed,))
+    grant = world.grant()
+    parties = tuple(party.model_copy(update={"resources": (granted,)}) for party in grant.parties)
+    digest = world.install_grant(grant.model_copy(update={"parties": parties}))
+    assert world.code(world.order(digest, resources=(granted,))) == "resource.rows"
 
 
 def test_a_foreign_bundle_is_in_the_ledger(world):

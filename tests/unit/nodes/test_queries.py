@@ -287,7 +287,7 @@ def test_a_product_file_with_a_value_of_our_rows_is_not_signed_and_the_refusal_d
     answer, _ = joint.ask()
     assert answer.code.value == "policy.not_allowed"
     assert "res.east.clinic column" in answer.message
-    assert "1 values" in answer.message
+    assert "1 values" in world.books.entries(limit=2)[0].facts["findings"]
     assert CANARY_ID not in answer.message
     assert CANARY_NAME not in answer.message
     assert world.books.entries(limit=2)[0].kind == "egress.found"
