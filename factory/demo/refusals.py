@@ -21,7 +21,7 @@ from nodes.contract.grant import Grant
 from nodes.contract.messages import Order, Refusal, ResourceUse, decode, encode
 from nodes.contract.signing import Envelope
 
-PROBE_S = (25, 100, 400)
+PROBE_S = (25, 60, 240)
 """How long the grant lives that is shown used up and then expired, in seconds; a slow machine gets the next one."""
 
 
