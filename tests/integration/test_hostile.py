@@ -25,8 +25,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from factory.errors import NodeRefusedError
+from factory.federation import linear
 from factory.federation.session import read_answer
-from factory.federation.session import require as require_replies
 from nodes.contract import messages, wire
 from nodes.contract.errors import ContractError
 from nodes.contract.frames import RelayRefusedError
@@ -336,30 +337,20 @@ def test_order_of_parties_and_conditions_makes_no_second_selection(world: World)
     assert spec.selection_sha256(one, parameters) == spec.selection_sha256(two, parameters)
 
 
-@pytest.mark.parametrize(
-    ("name", "changes"),
-    [
-        ("a split that tests one row", {"split": SplitColumn(column="group", test_value="one")}),
-        ("a label that one row has", {"label": Condition(column="rare", operator="eq", values=(1,))}),
-    ],
-)
-def test_a_training_that_singles_out_a_row_is_refused(name: str, changes: dict[str, object]) -> None:
+def test_a_training_whose_split_or_label_singles_out_a_row_is_refused() -> None:
     frame = pd.DataFrame(
-        {
-            "age": range(40),
-            "ill": [0, 1] * 20,
-            "rare": [1] + [0] * 39,
-            "group": ["one"] + ["many"] * 39,
-        }
+        {"age": range(40), "ill": [0, 1] * 20, "rare": [1] + [0] * 39, "group": ["one"] + ["many"] * 39}
     )
     spec = tasks()["linear.secagg"]
-    trial = Trial.of(spec, {node: {"res.x": frame} for node in ("node-a", "node-b", "node-c")}, cell_min=3)
+    tables = {node: {"res.x": frame} for node in ("node-a", "node-b", "node-c")}
     base = {"features": ("age",), "label": Condition(column="ill", operator="eq", values=(1,)), "rounds": 1}
-    parameters = LinearParameters(**(base | changes)).model_dump(mode="json")
-    answers = trial.session().open(spec.name, parameters, trial.resources())
-    assert {answer.code.value for answer in answers.values()} == {"resource.rows"}, name
-    good = LinearParameters(**base).model_dump(mode="json")
-    require_replies(trial.session().open(spec.name, good, trial.resources()))
+    rare = {"label": Condition(column="rare", operator="eq", values=(1,))}
+    for changes in ({"split": SplitColumn(column="group", test_value="one")}, rare):
+        trial = Trial.of(spec, tables, cell_min=4)
+        with pytest.raises(NodeRefusedError, match=r"resource\.rows"):
+            linear.train(trial.session(), trial.resources(), LinearParameters(**(base | changes)))
+    trial = Trial.of(spec, tables, cell_min=4)
+    linear.train(trial.session(), trial.resources(), LinearParameters(**base))
 
 
 # Statements
