@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from factory.site.processes import quoted
 from factory.terminal import show
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def submit(file: Annotated[Path, typer.Argument()], home: Home = _HOME, as_json:
     show(
         body,
         as_json=as_json,
-        text=f"{body['request_id']}：{body['state']}\nNext: shufang agency rule {body['request_id']} --home AGENCY …",
+        text=f"{body['request_id']}：{body['state']}\n"
+        f"Next, at the agency: shufang agency rule {body['request_id']} --home AGENCY …",
     )
 
 
@@ -58,7 +60,9 @@ def offer(request_id: Annotated[str, typer.Argument()], home: Home = _HOME, as_j
     show(
         {"grant_id": grant.grant_id, "grant_sha256": digest, "states": states},
         as_json=as_json,
-        text=f"{grant.grant_id}：{states}\nNext, in each department: shufang-node grants approve {grant.grant_id}",
+        text=f"{grant.grant_id}\n"
+        + "".join(f"  {node}: {state}\n" for node, state in states.items())
+        + f"Next, in each department: shufang-node grants approve {grant.grant_id}",
     )
 
 
@@ -99,8 +103,11 @@ def build(
 ) -> None:
     """按配方构建产品 | Build a product from a recipe, under the grant of a request."""
     from factory.demo.acts import build_product, granted
+    from factory.pipelines.recipe import read_recipe
 
+    section = read_recipe(recipe).product
     with _desk(home) as desk:
+        desk.workshop().require_buildable(f"{section.id}@{section.version}")  # before a use of the grant is spent
         grant, digest, envelopes = granted(desk, request)
         built = build_product(
             desk, recipe, grant, digest, envelopes, progress=lambda text: None if as_json else typer.echo(f"  {text}")
@@ -135,7 +142,8 @@ def review(product: Product, home: Home = _HOME, as_json: AsJson = False) -> Non
     show(
         {"bundle": folder},
         as_json=as_json,
-        text=f"{folder}\nNext, two reviewers of two bodies: shufang review sign {folder} --home REVIEWER --approve",
+        text=f"{folder}\nNext, two reviewers of two bodies: "
+        f"shufang review sign {quoted(folder)} --home REVIEWER --approve",
     )
 
 
@@ -174,13 +182,14 @@ def release(
             show(
                 {"release": folder, "package": None, "waits_for": str(error)},
                 as_json=as_json,
-                text=f"{error}\nNext, each registrar: shufang release sign {folder} --home REGISTRAR",
+                text=f"{error}\nNext, each registrar: shufang release sign {quoted(folder)} --home REGISTRAR",
             )
             raise typer.Exit(1) from None
     show(
         {"release": folder, "package": target},
         as_json=as_json,
-        text=f"{target}\nNext: shufang verify {target} --root …",
+        text=f"{target}\nNext: shufang verify {quoted(target)} --root {quoted(home / '1.root.json')} --trust "
+        f"{quoted(home / 'agency' / 'trust')}",
     )
 
 

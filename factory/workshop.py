@@ -13,6 +13,7 @@ States, guards and clauses are those of ``factory.lifecycle.product``; the regis
 with a chained event for every act.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -85,17 +86,34 @@ class Workshop:
         """Return the folder of a product, ``id@version``."""
         return self.operator.home / "products" / product
 
+    def require_buildable(self, product: str) -> Case | None:
+        """Return the case of a product that was returned to *building*, None if it is new.
+
+        Raises:
+            StepRefusedError: it has been built; what was tested or released is never replaced.
+        """
+        known = next((case for case in self.registry.cases("product") if case.id == product), None)
+        if known is not None and known.state != "building":
+            raise StepRefusedError(
+                f"expected a product that has not been built, {product} is {known.state}; raise `version` in the recipe"
+            )
+        return known
+
     def take(self, built: Built, grant_envelopes: Sequence[Envelope]) -> str:
         """Keep a built product and return its name, ``id@version``.
 
+        What an earlier attempt left, returned or interrupted, is kept beside it.
+
         Raises:
-            StepRefusedError: a run statement is missing, or the grant is not in force.
+            StepRefusedError: it has been built already, a run statement is missing, or the grant is not in force.
 
         The departments' signatures on the grant are asked for again when the evidence is gathered.
         """
         recipe = built.recipe
         product = f"{recipe.product.id}@{recipe.product.version}"
         folder = self.folder(product)
+        returned = self.require_buildable(product)
+        _set_aside(folder)
         for name, content in built.files.items():
             part = "metadata" if recipe.product.form == "model" and name in _MODEL_CARD else "product"
             _write(folder / part / name, content)
@@ -115,14 +133,11 @@ class Workshop:
             grant_struck=self._struck("grant", grant.grant_id),
         )
         document = {"product": product, "form": recipe.product.form, "grant": grant.grant_id}
-        case = self.registry.create(
-            "product",
-            product,
-            state="building",
-            document=document,
-            act=self._act("product.start"),
-            now=_now(),
-        )
+        start = self._act("product.start")
+        if returned is None:
+            case = self.registry.create("product", product, state="building", document=document, act=start, now=_now())
+        else:
+            case = self.registry.change(returned, state="building", document=document, act=start, now=_now())
         self._move(case, "build", "operator", facts, {"recipe": sha256_hex(built.recipe_bytes)})
         return product
 
@@ -344,6 +359,7 @@ class Workshop:
         return summary
 
     def _load(self, product: str) -> "_Item":
+        self.registry.get("product", product)  # says so when there is none
         folder = self.folder(product)
         recipe_bytes = (folder / "recipe.toml").read_bytes()
         return _Item(
@@ -351,11 +367,16 @@ class Workshop:
         )
 
     def _dossier(self, product: str) -> Dossier:
+        case = self.registry.get("product", product)
+        if case.state in ("building", "built"):
+            raise StepRefusedError(
+                f"expected a tested product, {product} is {case.state}; next: shufang product "
+                + ("build" if case.state == "building" else f"test {product}")
+            )
         folder, item = self.folder(product), self._load(product)
         sources = _signed(folder / "sources")
         statement = Envelope.from_bytes(_first(sources, "grant"))
         grant = parse_grant(statement.payload)
-        self.registry.get("product", product)  # says so when there is none
         quality = {path.stem: path.read_bytes() for path in sorted((folder / "quality").iterdir())}
         payload, description = self._payload(item, folder, grant, sources)
         facts = item.facts
@@ -528,6 +549,12 @@ def _problems(items: Sequence[prerelease.Item]) -> str:
     except FactoryError as error:
         return str(error)
     return ""
+
+
+def _set_aside(folder: Path) -> None:
+    if folder.exists():
+        number = next(n for n in itertools.count(1) if not folder.with_name(f"{folder.name}~{n}").exists())
+        folder.rename(folder.with_name(f"{folder.name}~{number}"))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from factory.site.processes import quoted
 from factory.terminal import show
 
 if TYPE_CHECKING:
@@ -403,7 +404,11 @@ def rule(
         grant = desk.rule(request_id, ruling)
         status = desk.status(request_id)
     folder = desk.desk / grant.grant_id if grant else None
-    show({**status, "folder": folder}, as_json=as_json)
+    lines = [f"{request_id}：{status['state']}"]
+    lines += [f"  核减 cut: {c['resource']} {c['column']}（{c['reason']}）" for c in status.get("cuts", ())]
+    if folder:
+        lines += [f"{folder}", f"Next, each registrar: shufang agency sign-grant {quoted(folder)} --home REGISTRAR"]
+    show({**status, "folder": folder}, as_json=as_json, text="\n".join(lines))
 
 
 @app.command("sign-grant")
@@ -413,7 +418,12 @@ def sign_grant_command(home: Home, folder: Annotated[Path, typer.Argument()], as
     from factory.identity import load_identity
 
     registrar = load_identity(home)
-    show({"registrar": registrar.id, "envelope": sign_grant(registrar, folder)}, as_json=as_json)
+    envelope = sign_grant(registrar, folder)
+    show(
+        {"registrar": registrar.id, "envelope": envelope},
+        as_json=as_json,
+        text=f"{registrar.id}: {envelope}\nOnce both have signed, at the operator: shufang request offer REQUEST",
+    )
 
 
 @app.command("registrations")

@@ -17,12 +17,17 @@ from factory import cli
 from factory.demo.run import DemoDataError, DemoFolderError, run_demo
 from factory.hub.superlink import HubSettings, HubStartError
 from factory.hub.superlink import run as run_hub
+from factory.identity import create_identity
+from factory.registry.errors import CaseUnknownError
+from factory.registry.store import Act, Registry
 from factory.site.founding import UNFINISHED, SiteExistsError, SiteMissingError, made_whole, open_site
 from factory.site.layout import Site
 from factory.site.processes import ProcessFailedError, quoted
 from factory.site.stack import start_stack
 from factory.terminal import in_our_words
+from factory.workshop import StepRefusedError, Workshop
 from nodes import cli as node_cli
+from tests.offices import NOW
 
 ROOT = Path(__file__).parents[2]
 WHO = ("--organisation", "org-a", "--title-zh", "甲", "--title-en", "A")
@@ -219,6 +224,36 @@ def test_a_stopped_deployment_is_said_at_once_and_not_waited_for(shufang, tmp_pa
     assert "site.stopped" in err
     assert "shufang up" in err
     assert time.monotonic() - begun < 20
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    """The workshop with a registry and nobody to talk to."""
+    operator = create_identity(
+        tmp_path / "op", actor_id="op", organisation="o", title_zh="甲", title_en="A", roles=("reviewer",)
+    )
+    with Registry.at(tmp_path / "registry.db") as registry:
+        for state in ("building", "built", "tested"):
+            act = Act("op", "operator", "o", "product.start")
+            registry.create("product", f"{state}@1.0.0", state=state, document={"a": 1}, act=act, now=NOW)
+        yield Workshop(operator, None, None, None, registry, None)
+
+
+def test_what_has_been_built_is_not_built_over(workshop):
+    for state in ("built", "tested"):
+        with pytest.raises(StepRefusedError, match="raise `version`"):
+            workshop.require_buildable(f"{state}@1.0.0")
+    assert workshop.require_buildable("new@1.0.0") is None
+    assert workshop.require_buildable("building@1.0.0").state == "building"
+
+
+def test_a_step_that_comes_too_early_names_the_one_before_it(workshop):
+    with pytest.raises(StepRefusedError, match=r"shufang product test built@1\.0\.0"):
+        workshop.lay_bundle("built@1.0.0")
+    with pytest.raises(StepRefusedError, match="shufang product build"):
+        workshop.register("building@1.0.0")
+    with pytest.raises(CaseUnknownError):
+        workshop.lay_release("none@1.0.0")
 
 
 def test_a_hub_that_does_not_answer_is_no_traceback():
