@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: help setup setup-dev demo test test-all check fix notebooks docs lock clean
+.PHONY: help setup setup-dev demo test test-all foreign-tools test-foreign check fix notebooks docs lock clean
 
 help:  ## print these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -37,8 +37,21 @@ demo: $(VENV)/.run  ## the main job: three departments, three products, verified
 test: $(VENV)/.dev  ## the quick tests
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup -q
 
-test-all: $(VENV)/.dev  ## every test
-	$(BIN)/python -m pytest -q
+test-all: $(VENV)/.dev .venv-foreign/.made  ## every test; tools of others read the packages of a main job
+	$(BIN)/shufang demo --out out/foreign
+	SHUFANG_PACKAGES="$(CURDIR)/out/foreign/packages" $(BIN)/python -m pytest -q
+
+.venv-foreign/.made: tests/foreign/requirements.txt tests/foreign/npm/package-lock.json
+	$(PYTHON) -m venv .venv-foreign
+	.venv-foreign/bin/python -m pip install --quiet --require-hashes -r tests/foreign/requirements.txt
+	cd tests/foreign/npm && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+foreign-tools: .venv-foreign/.made  ## the environments of the tools that others wrote
+
+test-foreign: $(VENV)/.dev .venv-foreign/.made  ## the main job, and its packages given to the tools of others
+	$(BIN)/shufang demo --out out/foreign
+	SHUFANG_PACKAGES="$(CURDIR)/out/foreign/packages" $(BIN)/python -m pytest -q tests/foreign
 
 check: $(VENV)/.dev  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -33,10 +33,10 @@ from factory.log.log import Log
 from factory.pipelines.build import Built
 from factory.pipelines.recipe import Recipe, parse_recipe
 from factory.registry.store import Act, Case, Registry
-from factory.release import assemble, registration
+from factory.release import assemble, registration, second
 from factory.release.dossier import Accounting, Dossier, Provenance, Registered, release_statement
 from factory.release.nodes import NodeDesk
-from factory.release.registrar import lay_release, registrars_signed
+from factory.release.registrar import lay_release, registrars_signed, second_files
 from factory.review import prerelease
 from factory.review.finding import Finding, failures, findings_json
 from factory.review.review import collect_reviews, write_bundle
@@ -336,7 +336,9 @@ class Workshop:
         with Log.open(self.log, now=_now(), wait_s=30.0) as log:
             evidence = assemble.store(log, {p: d for p, d in signed.items() if p not in registrars}, self.trust)
             evidence = assemble.store(log, registrars, self.trust, before=evidence)
-        summary = assemble.package(dest, dossier, evidence, trust_folder=self.operator.trust_path)
+        summary = assemble.package(
+            dest, dossier, evidence, trust_folder=self.operator.trust_path, second=self._second(folder, dossier)
+        )
         release = json.loads((folder / "release.json").read_bytes())["predicate"]
         by_role = {
             role: frozenset(actor for name, actor in signed if name == "release" and self._has_role(actor, role))
@@ -357,6 +359,15 @@ class Workshop:
                 case, "release", "operator", facts, {"release": sha256_hex((folder / "release.json").read_bytes())}
             )
         return summary
+
+    def _second(self, folder: Path, dossier: Dossier) -> dict[str, bytes]:
+        subjects = dossier.payload.subjects
+        links = {path.stem: path.read_bytes() for path in sorted((folder / "bundle").glob("*.link"))}
+        return {
+            **second.operators_files(self.operator.key, dossier.description.form, subjects),
+            **second.reviewers_files(links, self.trust, subjects, now=_now()),
+            **second_files(folder / "release"),
+        }
 
     def _load(self, product: str) -> "_Item":
         self.registry.get("product", product)  # says so when there is none

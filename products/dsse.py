@@ -76,6 +76,15 @@ class Envelope:
         """
         if hashlib.sha256(spki).hexdigest() != self.keyid:
             raise BadSignatureError("expected the key that the envelope names")
+        self.verify_bytes(spki)
+
+    def verify_bytes(self, spki: bytes) -> None:
+        """Check the signature alone, whatever id the envelope gives the key.
+
+        Raises:
+            BadSignatureError: it does not verify.
+            MalformedError: not an ECDSA P-256 key.
+        """
         try:
             key = serialization.load_der_public_key(spki)
         except (ValueError, UnsupportedAlgorithm) as error:

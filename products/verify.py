@@ -15,7 +15,7 @@ from products.errors import ProductError
 from products.fields import time_text
 from products.package.reading import PackageFiles, read_package, read_trust
 from products.repository import TrustData, open_repository
-from products.verification import bagging, evidence, rules, signers, status
+from products.verification import bagging, evidence, rules, second, signers, status
 from products.verification.checks import Check, CheckList
 from products.verification.evidence import Joint
 from products.verification.facts import Facts, releases
@@ -199,6 +199,7 @@ class _Run:
             f"{policy.name} {policy.policy_version}",
         )
         bagging.check_bag(facts, self.checks)
+        second.check_second(facts, self.checks)
         for code, problems, text in (
             ("release.attestations", signers.attestation_problems, f"{len(facts.joints)} statements"),
             ("release.required", signers.required_problems, facts.release.product.form),

@@ -40,7 +40,7 @@ from products.log import (
     note_key,
     sign_checkpoint,
 )
-from products.package import bag, paths
+from products.package import bag, interop, paths
 from products.package.payload import Payload, ProductDescription, Source, build_payload
 from products.package.writing import SignedStatement, write_package
 from products.trust import DEFAULT_RELEASE_POLICY, REVIEW_PROPERTIES, ReleasePolicy
@@ -300,6 +300,8 @@ def product_files(form: str) -> tuple[dict[str, bytes], dict[str, bytes]]:
         case "verification":
             api = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {}}
             return {"openapi.json": json.dumps(api).encode()}, {"method.md": b"# method\n"}
+        case "dataset":
+            return {"districts.csv": "district,count\n云东区,120\n云西区,85\n".encode()}, {}
     raise ValueError(form)
 
 
@@ -584,12 +586,50 @@ def sign_all(draft: Draft) -> list[SignedStatement]:
     return [item for item in signed if f"{item.name}.{item.actor}" not in draft.drop_after]
 
 
-def write(draft: Draft, folder: Path) -> Path:
-    """Write the package of a draft; returns the package's folder."""
+def write(draft: Draft, folder: Path, *, second: bool = False) -> Path:
+    """Write the package of a draft; returns the package's folder.
+
+    Args:
+        draft: what is signed.
+        folder: where it is written to.
+        second: add the second signatures for tools of others, with a stand-in for the certificate's page.
+    """
     trust = draft.trust.write(folder / "trust-repository")
-    dest = folder / "package"
-    write_package(dest, payload=draft.payload, signed=sign_all(draft), quality_reports=draft.quality, trust_dir=trust)
+    dest, signed = folder / "package", sign_all(draft)
+    write_package(
+        dest,
+        payload=draft.payload,
+        signed=signed,
+        quality_reports=draft.quality,
+        trust_dir=trust,
+        second=second_signatures(draft, signed) if second else None,
+    )
     return dest
+
+
+def second_signatures(draft: Draft, signed: list[SignedStatement]) -> dict[str, bytes]:
+    """Return what operator, reviewers and registrars sign for tools of others."""
+    from factory.release.second import operators_files, sign_second
+    from products.dsse import Envelope
+
+    subjects, page = draft.payload.subjects, b"%PDF-1.7 stand-in\n"
+    reviewers = {name: key(name).public.spki for name in ("reviewer-1", "reviewer-2")}
+    product = draft.release["product"]
+    layout = interop.layout(
+        interop.Functionaries(key("operator").public.spki, reviewers),
+        [path for path, _ in subjects],
+        expires=datetime.fromisoformat(draft.release["validity"]["not_after"]),
+        readme=interop.readme(product["id"], product["version"], draft.release["registration"]["code"]),
+    )
+    release = next(Envelope.from_bytes(item.envelope).payload_sha256 for item in signed if item.name == "release")
+    files = {paths.CERTIFICATE_PDF: page, **operators_files(key("operator"), product["form"], subjects)}
+    for name, spki in reviewers.items():
+        files[interop.link_path(interop.REVIEW_STEP, spki)] = sign_second(key(name), interop.review_link(subjects))
+    for name in ("registrar-1", "registrar-2"):
+        files[interop.layout_path(name)] = sign_second(key(name), layout)
+        vouched = interop.certificate_statement(sha256(page), release)
+        files[interop.certificate_path(name)] = sign_second(key(name), vouched)
+    return files
 
 
 def rebag(package: Path) -> None:

@@ -203,8 +203,22 @@ def store(log: Log, signed: Signed, trust: Trust, *, before: Evidence | None = N
     return evidence
 
 
-def package(dest: Path, dossier: Dossier, evidence: Evidence, *, trust_folder: Path) -> PackageSummary:
+def package(
+    dest: Path,
+    dossier: Dossier,
+    evidence: Evidence,
+    *,
+    trust_folder: Path,
+    second: Mapping[str, bytes] | None = None,
+) -> PackageSummary:
     """Write the package of a release whose registrars have signed and stand in the log.
+
+    Args:
+        dest: new folder.
+        dossier: the product.
+        evidence: everything that stands in the log.
+        trust_folder: the agency's published trust repository.
+        second: second signatures by path, see factory.release.second.
 
     Raises:
         EvidenceMissingError: a registrar is missing.
@@ -223,6 +237,7 @@ def package(dest: Path, dossier: Dossier, evidence: Evidence, *, trust_folder: P
         signed=statements,
         quality_reports=dossier.quality_reports,
         trust_dir=trust_folder,
+        second=second,
     )
 
 

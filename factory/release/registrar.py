@@ -8,27 +8,32 @@ claims from these envelopes and signs only then, in an own process, with an own 
     envelopes/<statement>.<actor>.dsse.json
     registration.dsse.json             the agency's signed answer
     <registrar>.dsse.json              the signatures
+    <registrar>.layout                 the same for in-toto tools
+    registration.pdf <registrar>.certificate    登记凭证, and the registrars' word that it says what the release says
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from factory.agency.admission import current_entry
 from factory.files import write_atomic
 from factory.identity import Identity
+from factory.release import certificate_pdf
 from factory.release.dossier import Signed
 from factory.release.errors import SigningRefusedError
+from factory.release.second import layout_of, sign_second
 from factory.trust import Trust
 from nodes.contract.errors import ContractError
 from nodes.contract.messages import Result, parse
 from nodes.contract.parameters import CLOCK_SKEW_S_MAX
-from nodes.contract.signing import Envelope, sign
+from nodes.contract.signing import Envelope, sha256_hex, sign
 from nodes.contract.statement import BUILD, GRANT, NODE_RUN, PAYLOAD_TYPE, PRIVACY, RELEASE, RESOURCE, REVIEW, read
 from nodes.contract.trust import Actor
-from products import registration_code
+from products import certificate, registration_code, statements
+from products.package import interop, paths
 
 RELEASE_DAYS_MAX = 7
 """Oldest release statement that is still signed, in days (docs/reference/trust.md, release_delay_s_max)."""
@@ -81,9 +86,53 @@ def sign_as_registrar(folder: Path, registrar: Identity, trust: Trust, *, now: d
         raise SigningRefusedError(f"expected {registrar.id} as a registrar in the trust data")
     statement = (folder / "release.json").read_bytes()
     check_release(folder, statement, trust, now=now)
+    _sign_second(folder, registrar, statement, trust, now)
     envelope = sign(registrar.key, PAYLOAD_TYPE, statement).to_bytes()
     write_atomic(folder / f"{registrar.id}.dsse.json", envelope)
     return envelope
+
+
+def second_files(folder: Path) -> dict[str, bytes]:
+    """Return the registrars' second signatures and the certificate's page, by path in the package."""
+    found = {interop.layout_path(path.stem): path.read_bytes() for path in sorted(folder.glob("*.layout"))}
+    signatures = {interop.certificate_path(p.stem): p.read_bytes() for p in sorted(folder.glob("*.certificate"))}
+    if len(signatures) >= 2:
+        found |= {**signatures, paths.CERTIFICATE_PDF: (folder / "registration.pdf").read_bytes()}
+    return found
+
+
+def _sign_second(folder: Path, registrar: Identity, statement: bytes, trust: Trust, now: datetime) -> None:
+    """Sign the layout and, where pages can be made, the certificate's page."""
+    subjects, release = read(statement, RELEASE)
+    by_type = _signers(folder, release, statement, trust, now)
+    operator = next(a for a in by_type[RELEASE].actors.values() if "operator" in a.roles)
+    reviewers = [actor for _, actor in sorted(by_type[REVIEW].actors.items())]
+    layout = layout_of(release, [path for path, _ in sorted(subjects)], operator=operator, reviewers=reviewers)
+    write_atomic(folder / f"{registrar.id}.layout", sign_second(registrar.key, layout))
+    if not certificate_pdf.is_available():
+        return
+    page = certificate_pdf.render(_certificate_facts(folder, statement))
+    path = folder / "registration.pdf"
+    if path.exists() and path.read_bytes() != page:
+        raise SigningRefusedError(
+            "expected the same certificate page as the other registrar's; compare the versions of the extra `reports`"
+        )
+    write_atomic(path, page)
+    payload = interop.certificate_statement(sha256_hex(page), sha256_hex(statement))
+    write_atomic(folder / f"{registrar.id}.certificate", sign_second(registrar.key, payload))
+
+
+def _certificate_facts(folder: Path, statement: bytes) -> certificate.CertificateFacts:
+    payloads = [Envelope.from_bytes(p.read_bytes()).payload for p in sorted((folder / "envelopes").glob("*.dsse.json"))]
+    by_digest = {sha256_hex(payload): statements.read(payload).predicate for payload in payloads}
+    release = cast(statements.Release, statements.read(statement).predicate)
+    return certificate.CertificateFacts(
+        release=release,
+        release_sha256=sha256_hex(statement),
+        grant=cast(statements.Grant, by_digest[release.grant.sha256]),
+        resources=[item for item in by_digest.values() if isinstance(item, statements.Resource)],
+        places=(),
+    )
 
 
 def registrars_signed(folder: Path, trust: Trust, *, now: datetime) -> dict[tuple[str, str], bytes]:

@@ -27,6 +27,7 @@ from typing import Any
 
 from factory.files import write_atomic
 from factory.identity import Identity
+from factory.release.second import sign_second
 from factory.review.errors import BundleError, NotPermittedError
 from factory.trust import Trust
 from nodes.contract import canonical
@@ -35,6 +36,7 @@ from nodes.contract.messages import Name, Part
 from nodes.contract.signing import Envelope, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE, REVIEW, read, statement, time_text
 from products.package import paths
+from products.package.interop import review_link
 
 POINTS: Mapping[str, tuple[str, str, str]] = {
     "SHUFANG_PURPOSE_AND_SCOPE": ("符合申请用途和使用范围", "within the purpose and scope asked for", "GD-26-3"),
@@ -221,6 +223,8 @@ def sign_review(
     }
     payload = statement(REVIEW, sorted(bundle.subjects.items()), predicate)
     envelope = sign(reviewer.key, PAYLOAD_TYPE, payload).to_bytes()
+    link = review_link(sorted(bundle.subjects.items()))
+    write_atomic(folder / f"{reviewer.id}.link", sign_second(reviewer.key, link))
     write_atomic(folder / f"{reviewer.id}.dsse.json", envelope)
     return envelope
 

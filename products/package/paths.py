@@ -6,7 +6,9 @@
     attestations/quality-<resource>.json
     log/<statement>.<actor>.tlog-proof
     trust/metadata/…  trust/targets/…
-    certificate/registration.json  certificate/registration.html
+    certificate/registration.json  certificate/registration.html  certificate/registration.pdf
+    bundles/<statement>.<actor>.sigstore.json
+    interop/…                           second signatures for tools of others (products.package.interop)
 
 Outside ``data/`` no byte is free: each is signed, or derived from what is signed.
 """
@@ -27,6 +29,10 @@ TRUST_METADATA = "trust/metadata/"
 TRUST_TARGETS = "trust/targets/"
 CERTIFICATE_JSON = "certificate/registration.json"
 CERTIFICATE_HTML = "certificate/registration.html"
+CERTIFICATE_PDF = "certificate/registration.pdf"
+BUNDLES = "bundles/"
+IN_TOTO = "interop/in-toto/"
+MODEL_SIGNATURE = "interop/model.sig"
 BAGIT = "bagit.txt"
 BAG_INFO = "bag-info.txt"
 MANIFEST_SHA256 = "manifest-sha256.txt"
@@ -35,6 +41,7 @@ TAGMANIFEST = "tagmanifest-sha256.txt"
 BAG_FILES = (BAGIT, BAG_INFO, MANIFEST_SHA256, MANIFEST_SM3, TAGMANIFEST)
 ENVELOPE_SUFFIX = ".dsse.json"
 PROOF_SUFFIX = ".tlog-proof"
+BUNDLE_SUFFIX = ".sigstore.json"
 
 _FORBIDDEN = re.compile(r'[\\:*?"<>|%\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
@@ -48,6 +55,11 @@ def envelope_path(statement: str, actor: str) -> str:
 def proof_path(statement: str, actor: str) -> str:
     """Return the path of its log proof."""
     return f"{LOG}{statement}.{actor}{PROOF_SUFFIX}"
+
+
+def bundle_path(statement: str, actor: str) -> str:
+    """Return the path of its sigstore bundle."""
+    return f"{BUNDLES}{statement}.{actor}{BUNDLE_SUFFIX}"
 
 
 def quality_path(resource: str) -> str:

@@ -19,7 +19,7 @@ from products import kinds
 from products.errors import IncompleteError
 from products.fields import time_text
 from products.forms import FORM_TITLES, Form
-from products.package import paths
+from products.package import exports, paths
 from products.package.bag import FileFacts, chunks_of, facts_of, manifest
 
 _MEDIA_TYPES = {
@@ -147,6 +147,9 @@ def build_payload(
     contents |= {paths.METADATA + name: item for name, item in metadata_files.items()}
     for path in contents:
         paths.require_path(path)
+    if description.form == "dataset" and exports.CROISSANT not in contents:
+        product = {path: facts_of(chunks_of(item), sm3=False) for path, item in contents.items()}
+        contents[exports.CROISSANT] = exports.croissant(description, dict(contents), product)
     lacking = [need.title_en for need in kinds.missing(description.form, contents)]
     banned = kinds.forbidden(description.form, contents)
     if lacking or banned:
@@ -158,7 +161,10 @@ def build_payload(
     derived: dict[str, bytes] = {
         paths.METADATA + "dcat.jsonld": _pretty(_dcat(description, facts)),
         paths.METADATA + "prov.json": _pretty(_prov(description, facts)),
+        exports.PROV_TURTLE: exports.prov_turtle(description, facts),
     }
+    if description.form == "model":
+        derived[exports.MLBOM] = exports.ml_bom(description, facts)
     facts |= {path: facts_of([data], sm3=True) for path, data in derived.items()}
     derived[paths.CRATE] = _pretty(_crate(description, facts))
     facts[paths.CRATE] = facts_of([derived[paths.CRATE]], sm3=True)
@@ -171,14 +177,6 @@ def _pretty(value: object) -> bytes:
 
 def _media_type(path: str) -> str:
     return _MEDIA_TYPES.get(PurePosixPath(path).suffix.lower(), "application/octet-stream")
-
-
-def _urn(description: ProductDescription) -> str:
-    return f"urn:shufang:product:{description.id}:{description.version}"
-
-
-def _source_urn(source: Source) -> str:
-    return f"urn:shufang:resource:{source.id}:{source.version}"
 
 
 def _crate(description: ProductDescription, facts: Mapping[str, FileFacts]) -> dict[str, Any]:
@@ -197,7 +195,7 @@ def _crate(description: ProductDescription, facts: Mapping[str, FileFacts]) -> d
             "@id": "./",
             "@type": "Dataset",
             "conformsTo": {"@id": "https://w3id.org/ro/wfrun/process/0.5"},
-            "identifier": _urn(description),
+            "identifier": exports.product_urn(description),
             "name": f"{description.name_zh} / {description.name_en}",
             "description": f"{description.summary_zh} / {description.summary_en}",
             "version": description.version,
@@ -216,7 +214,7 @@ def _crate(description: ProductDescription, facts: Mapping[str, FileFacts]) -> d
             "name": f"{description.scenario_title} ({description.purpose})",
             "agent": {"@id": operator},
             "instrument": {"@id": pipeline},
-            "object": [{"@id": _source_urn(source)} for source in description.sources],
+            "object": [{"@id": exports.source_urn(source)} for source in description.sources],
             "result": products,
             "startTime": time_text(description.started_at),
             "endTime": time_text(description.finished_at),
@@ -224,7 +222,7 @@ def _crate(description: ProductDescription, facts: Mapping[str, FileFacts]) -> d
     ]
     graph += [
         {
-            "@id": _source_urn(source),
+            "@id": exports.source_urn(source),
             "@type": "Dataset",
             "name": f"{source.name_zh} / {source.name_en}",
             "identifier": source.registration,
@@ -263,7 +261,7 @@ def _dcat(description: ProductDescription, facts: Mapping[str, FileFacts]) -> di
             "spdx": "http://spdx.org/rdf/terms#",
             "xsd": "http://www.w3.org/2001/XMLSchema#",
         },
-        "@id": _urn(description),
+        "@id": exports.product_urn(description),
         "@type": "dcat:DataService" if description.form in ("verification", "interface", "service") else "dcat:Dataset",
         "dcterms:title": _text(description.name_zh, description.name_en),
         "dcterms:description": _text(description.summary_zh, description.summary_en),
@@ -276,13 +274,13 @@ def _dcat(description: ProductDescription, facts: Mapping[str, FileFacts]) -> di
             "dcterms:title": description.operator_name,
         },
         "dcterms:license": description.licence,
-        "prov:wasDerivedFrom": [{"@id": _source_urn(source)} for source in description.sources],
+        "prov:wasDerivedFrom": [{"@id": exports.source_urn(source)} for source in description.sources],
         "odrl:hasPolicy": {
             "@type": "odrl:Agreement",
             "odrl:uid": f"urn:shufang:grant:{description.grant}",
             "odrl:permission": {
                 "odrl:action": {"@id": "odrl:use"},
-                "odrl:target": {"@id": _urn(description)},
+                "odrl:target": {"@id": exports.product_urn(description)},
                 "odrl:constraint": {
                     "odrl:leftOperand": {"@id": "odrl:purpose"},
                     "odrl:operator": {"@id": "odrl:eq"},

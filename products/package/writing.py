@@ -18,10 +18,12 @@ from products.dsse import Envelope
 from products.errors import IncompleteError, PackageExistsError
 from products.forms import GRANT, RELEASE, RESOURCE
 from products.log import LogProof
-from products.package import bag, paths
+from products.package import bag, interop, paths
 from products.package.payload import Payload
 from products.package.reading import read_trust
+from products.repository import ACTORS
 from products.statements import Grant, Release, Resource
+from products.trust import Actors, read_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def write_package(
     signed: Sequence[SignedStatement],
     quality_reports: Mapping[str, bytes],
     trust_dir: Path,
+    second: Mapping[str, bytes] | None = None,
 ) -> PackageSummary:
     """Write the package of a release.
 
@@ -76,6 +79,7 @@ def write_package(
         signed: every envelope: resources, grant, runs, build, privacy, reviews, release.
         quality_reports: the report that each resource statement names, by resource id.
         trust_dir: the agency's published trust repository.
+        second: signatures for tools of others, by path below ``interop/`` (products.package.interop).
 
     Returns:
         A summary; the folder is complete and on disk.
@@ -87,7 +91,7 @@ def write_package(
     """
     if dest.exists():
         raise PackageExistsError(f"expected a new folder, {dest} exists; a release is never overwritten")
-    tags = _tag_files(payload, signed, quality_reports, trust_dir)
+    tags = _tag_files(payload, signed, quality_reports, trust_dir, second or {})
     dest.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".partial", dir=dest.parent))
     try:
@@ -118,12 +122,23 @@ class _Tags:
 
 
 def _tag_files(
-    payload: Payload, signed: Sequence[SignedStatement], quality_reports: Mapping[str, bytes], trust_dir: Path
+    payload: Payload,
+    signed: Sequence[SignedStatement],
+    quality_reports: Mapping[str, bytes],
+    trust_dir: Path,
+    second: Mapping[str, bytes],
 ) -> _Tags:
-    files: dict[str, bytes] = {f"trust/{name}": data for name, data in read_trust(trust_dir).items()}
+    trust = read_trust(trust_dir)
+    files: dict[str, bytes] = {f"trust/{name}": data for name, data in trust.items()} | dict(second)
+    listed = next(data for name, data in trust.items() if name.endswith(f".{ACTORS}"))
+    actors = read_target(Actors, ACTORS, listed).by_keyid()
     for item in signed:
         files[paths.envelope_path(item.name, item.actor)] = item.envelope
         files[paths.proof_path(item.name, item.actor)] = item.proof
+        envelope, proof = Envelope.from_bytes(item.envelope), LogProof.from_bytes(item.proof)
+        if envelope.keyid in actors:  # a signer nobody knows is found by the verifier
+            bundle = interop.sigstore_bundle(envelope, actors[envelope.keyid].spki, proof)
+            files[paths.bundle_path(item.name, item.actor)] = bundle
     files |= {paths.quality_path(resource): report for resource, report in quality_reports.items()}
     facts = certificate_facts(signed)
     release = facts.release

@@ -29,6 +29,12 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "bag.tags": (5, "标签文件逐字节正确", "the bag's tag files are right to the byte"),
     "bag.tagmanifest": (5, "标签清单逐字节正确", "the tag manifest is right to the byte"),
     "certificate.derived": (5, "登记凭证与声明一致", "the certificate says what the statements say"),
+    "interop.bundles": (5, "派生的 sigstore 包与声明一致", "the sigstore bundles say what the envelopes say"),
+    "interop.signatures": (
+        5,
+        "供他人工具使用的第二签名与发布一致",
+        "second signatures for other tools fit the release",
+    ),
     "release.attestations": (6, "声明齐全,且只有发布声明列出的声明", "the statements are those the release lists"),
     "release.required": (6, "该形态必需的声明类型齐全", "all statement types this form needs are there"),
     "release.signers": (6, "每份声明的签名者达到规定", "each statement has the signers it needs"),

@@ -11,7 +11,7 @@ from products.dsse import Envelope
 from products.errors import MalformedError, ProductError, TooLargeError, UntrustedError
 from products.limits import LIMITS
 from products.log import LogProof, SignedCheckpoint, Witnessed, leaf_bytes, verify_checkpoint
-from products.package import paths
+from products.package import interop, paths
 from products.package.reading import PackageFiles
 from products.repository import TrustData
 from products.statements import Statement
@@ -70,6 +70,7 @@ def check_layout(files: PackageFiles, checks: CheckList) -> None:
     }
     for path in files.facts:
         proof = path.removeprefix(paths.LOG).removesuffix(paths.PROOF_SUFFIX)
+        bundle = path.removeprefix(paths.BUNDLES).removesuffix(paths.BUNDLE_SUFFIX)
         known = (
             path in paths.BAG_FILES
             or path in certificate
@@ -77,6 +78,10 @@ def check_layout(files: PackageFiles, checks: CheckList) -> None:
             or _is_envelope(path)
             or (path.startswith(paths.ATTESTATIONS + "quality-") and path.endswith(".json") and path.count("/") == 1)
             or (path == f"{paths.LOG}{proof}{paths.PROOF_SUFFIX}" and proof in envelopes)
+            or (path == f"{paths.BUNDLES}{bundle}{paths.BUNDLE_SUFFIX}" and bundle in envelopes)
+            or path in (paths.MODEL_SIGNATURE, paths.CERTIFICATE_PDF)
+            or (path.startswith("interop/certificate.") and path.endswith(paths.ENVELOPE_SUFFIX))
+            or (path.startswith(paths.IN_TOTO) and path.endswith((".layout", ".link")) and path.count("/") == 2)
         )
         if not known:
             problems.append(f"unexpected file {path}")
@@ -122,6 +127,7 @@ def verify_signatures(
                 continue
             with _named(checks, "log.inclusion", path):
                 proof.verify(leaf_bytes(envelope.pae, envelope.signature, actor.spki))
+                _check_bundle(files, path, interop.sigstore_bundle(envelope, actor.spki, proof), checks)
                 origin = witnessed.checkpoint.origin
                 item = Signed(path, envelope, actor, witnessed.at, witnessed.first_at, origin, proof.index)
                 if actor.is_valid_at(item.at):
@@ -133,6 +139,13 @@ def verify_signatures(
     return signed
 
 
+def _check_bundle(files: PackageFiles, path: str, expected: bytes, checks: CheckList) -> None:
+    name = path.removeprefix(paths.ATTESTATIONS).removesuffix(paths.ENVELOPE_SUFFIX)
+    bundle = f"{paths.BUNDLES}{name}{paths.BUNDLE_SUFFIX}"
+    if files.content.get(bundle) != expected:
+        checks.failed("interop.bundles", [f"{bundle}: not the bundle that follows from envelope and proof"])
+
+
 def _pass_signature_checks(
     signed: list[Signed], believed: Mapping[SignedCheckpoint, Witnessed], checks: CheckList
 ) -> None:
@@ -142,6 +155,7 @@ def _pass_signature_checks(
     names = sorted({item.actor.id for item in signed})
     checks.passed("signature.actor", f"{len(names)} signers: {', '.join(names)}")
     checks.passed("signature.valid", f"{len(signed)} signatures, ECDSA P-256 with SHA-256")
+    checks.passed("interop.bundles", f"{len(signed)} bundles")
     sizes = ", ".join(f"{w.checkpoint.origin} size {w.checkpoint.size}" for w in believed.values())
     checks.passed("log.inclusion", f"{len(signed)} entries; {sizes}")
     witnesses = sorted({name for witnessed in believed.values() for name in witnessed.witnesses})
