@@ -29,8 +29,12 @@ grants_app = typer.Typer(help="授权 Grants.", no_args_is_help=True)
 ledger_app = typer.Typer(help="台账 The ledger.", no_args_is_help=True)
 trust_app = typer.Typer(help="信任数据 Trust data.", no_args_is_help=True)
 keys_app = typer.Typer(help="密钥 Keys.", no_args_is_help=True)
+tickets_app = typer.Typer(
+    help="整改、反馈、异议与争议 Rectification, feedback, objections, disputes.", no_args_is_help=True
+)
 for _name, _group in (
     ("quality", quality_app), ("grants", grants_app), ("ledger", ledger_app), ("trust", trust_app), ("keys", keys_app),
+    ("tickets", tickets_app),
 ):  # fmt: skip
     app.add_typer(_group, name=_name)
 
@@ -283,6 +287,112 @@ def quality_history(resource: str, home: Home = _HOME, json_out: Json = False) -
     _print(
         rows, json_out, "\n".join(f"{row['at']}  {row['report_sha256']}" for row in rows) or "尚无报告 No report yet."
     )
+
+
+@tickets_app.command("list", epilog="例 example: shufang-node tickets list --home east --open")
+def tickets_list(
+    resource: Annotated[str, typer.Option("--resource", help="只看一个资源 of one resource")] = "",
+    unsettled: Annotated[bool, typer.Option("--open", help="只看未办结 only what is not settled")] = False,
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """列出整改单与反馈、异议、争议。List tickets. Exit 1 when one is overdue: it holds its resource."""
+    from nodes import tickets
+
+    today = tickets.day_of(_now())
+    found = [t for t in tickets.read(_books(_settings(home))) if not resource or t.resource == resource]
+    rows = [t.to_json(today) for t in found if not unsettled or t.state in {"filed", "open"}]
+    _print(rows, json_out, "\n".join(map(_ticket_line, rows)) or "没有工单 No ticket.")
+    if any(row["overdue"] for row in rows):
+        raise typer.Exit(1)
+
+
+@tickets_app.command(
+    "file",
+    epilog="例 example: shufang-node tickets file res.east.clinic --kind objection --from org.bank --text 地址有误",
+)
+def tickets_file(
+    resource: str,
+    *,
+    kind: Annotated[str, typer.Option("--kind", help="feedback | objection | dispute")],
+    party: Annotated[str, typer.Option("--from", help="提出方 who files it; required")] = "",
+    text: Annotated[str, typer.Option("--text", help="问题说明 what is wrong; stays at the node")] = "",
+    rule: Annotated[str, typer.Option("--rule", help="相关规则 a rule of the suite")] = "",
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """登记质量反馈、异议或争议。File feedback, an objection or a dispute about a resource."""
+    from nodes import tickets
+    from nodes.catalogue_entries import read_catalogue
+
+    settings = _settings(home)
+    ticket = tickets.file_ticket(
+        _books(settings), settings.home / "tickets", kind=kind, resource=resource,
+        known=list(read_catalogue(settings.catalogue)), party=party, text=text, rule=rule, now=_now(),
+    )  # fmt: skip
+    _print_ticket(ticket, json_out)
+
+
+@tickets_app.command(
+    "decide", epilog="例 example: shufang-node tickets decide T-0003 --accept --reason 属实 --home east"
+)
+def tickets_decide(
+    ticket: str,
+    *,
+    accept: Annotated[bool, typer.Option("--accept/--reject", help="属实或不属实 right or not")],
+    reason: Annotated[str, typer.Option("--reason", help="理由，必填 required; stays at the node")] = "",
+    severity: Annotated[str, typer.Option("--severity", help="critical | major | minor")] = "major",
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """核实并答复反馈或异议。Decide what was filed; accepted, it is put right by its deadline."""
+    from nodes import tickets
+
+    settings = _settings(home)
+    done = tickets.decide(
+        _books(settings), settings.home / "tickets", ticket, accept=accept, reason=reason,
+        severity=severity, now=_now(),
+    )  # fmt: skip
+    _print_ticket(done, json_out)
+
+
+@tickets_app.command(
+    "escalate", epilog="例 example: shufang-node tickets escalate T-0004 --to data-administration --reason 协商未果"
+)
+def tickets_escalate(
+    ticket: str,
+    to: Annotated[str, typer.Option("--to", help="data-administration | government")],
+    reason: Reason = "",
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """把本级无法解决的争议提交上一级。Take a dispute to the next level; none is left out."""
+    from nodes import tickets
+
+    settings = _settings(home)
+    done = tickets.escalate(_books(settings), settings.home / "tickets", ticket, to=to, reason=reason, now=_now())
+    _print_ticket(done, json_out)
+
+
+@tickets_app.command("close", epilog="例 example: shufang-node tickets close T-0003 --home east")
+def tickets_close(ticket: str, home: Home = _HOME, json_out: Json = False) -> None:
+    """办结工单；须有之后通过的评估。Close a ticket; refused without a later run that passes."""
+    from nodes import tickets
+
+    _print_ticket(tickets.close(_books(_settings(home)), ticket), json_out)
+
+
+def _print_ticket(ticket: Any, json_out: bool) -> None:  # Ticket; imported late to start fast
+    from nodes.tickets import day_of
+
+    row = ticket.to_json(day_of(_now()))
+    _print(row, json_out, _ticket_line(row))
+
+
+def _ticket_line(row: dict[str, Any]) -> str:
+    state = "逾期 overdue" if row["overdue"] else row["state"]
+    due = f"{row['due_on']}{'*' if row['provisional'] else ''}"
+    return f"{row['id']}  {row['kind']:<13} {row['resource']:<28} {row['rule']:<10} {row['severity']:<8} {due}  {state}"
 
 
 @grants_app.command("list", epilog="例 example: shufang-node grants list --home east")

@@ -18,6 +18,7 @@ NodeError
 │   └── OrderReplayedError    another order of this name, or for this session, was seen before
 ├── StorageError              the disk refused a write
 ├── QualityGateError          a quality run that could not be done or stored
+├── TicketError               a ticket that cannot be filed, decided or closed like this
 └── EnrolmentError            an enrolment or admission that does not fit this node
 
 Every class has a unique ``code`` that is never reused. A message says what was expected,
@@ -141,6 +142,12 @@ class QualityGateError(NodeError):
     """A quality run could not be done, or its report is not one."""
 
     code = "node.quality_gate"
+
+
+class TicketError(NodeError):
+    """A ticket cannot be filed, decided, escalated or closed like this."""
+
+    code = "node.ticket"
 
 
 class EnrolmentError(NodeError):

@@ -12,19 +12,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nodes import tables
+from nodes import tables, tickets
 from nodes.books import Books, ResourceRecord, ResourceState
 from nodes.catalogue_entries import CatalogueEntry, file_name
 from nodes.contract import canonical
 from nodes.contract.errors import ContractError
 from nodes.contract.signing import Envelope, sha256_hex, sign
 from nodes.contract.statement import time_text
-from nodes.errors import QualityGateError, TableError
+from nodes.errors import QualityGateError, StorageError, TableError
 from nodes.keys import NodeKeys
 from nodes.settings import NodeSettings
 
@@ -145,18 +145,43 @@ def _put_in_force(
     now: datetime,
     delivered_at: datetime | None,
 ) -> GateResult:
-    report_bytes = _report_bytes(answer)
-    report = canonical.loads(report_bytes)
+    report = canonical.loads(_report_bytes(answer))
+    folder = settings.home / "quality" / _folder(entry)
     before = books.resource(entry.id)
     delivered = content.delivered_at
     fresh_until = delivered + timedelta(days=entry.update_frequency_days) if delivered else None
     holds = tuple((str(hold["code"]), str(hold["about"])) for hold in answer.get("holds", ()))
     findings = tuple(str(code) for code in answer.get("findings", ()))
     state, reason = _state(str(answer["verdict"]), holds, findings, fresh_until, now)
-    total = answer["total_x100"]
     if content.commitment and content.commitment != _content(entry, settings, keys.commitment, delivered_at).commitment:
         raise QualityGateError(f"expected the table of {entry.id} to rest during the run, it changed; run again")
-    record = ResourceRecord(
+    outcomes = _outcomes(report)
+    with books.transaction():
+        changes = tickets.after_run(
+            tickets.read(books), entry.id, outcomes, passed=state == "active", today=tickets.day_of(now)
+        )
+        report_bytes = _with_orders(report, changes, folder, now)
+        record = _record_of(entry, content, answer, report, report_bytes, state, reason, now, fresh_until)
+        tickets.record_changes(books, changes, report_sha256=record.report_sha256)
+        envelope = sign(keys.statement, REPORT_TYPE, report_bytes).to_bytes()
+        kind = f"resource.{state}" if before is None or before.state != state else "resource.assessed"
+        books.keep_resource(record, kind=kind, report=envelope)
+    return GateResult(record, before, folder, findings, holds)
+
+
+def _record_of(  # noqa: PLR0917 - one after the other what a record is made of
+    entry: CatalogueEntry,
+    content: "_Before",
+    answer: dict[str, Any],
+    report: dict[str, Any],
+    report_bytes: bytes,
+    state: ResourceState,
+    reason: str,
+    now: datetime,
+    fresh_until: datetime | None,
+) -> ResourceRecord:
+    total = answer["total_x100"]
+    return ResourceRecord(
         resource=entry.id,
         version=entry.version,
         state=state,
@@ -171,10 +196,31 @@ def _put_in_force(
         assessed_at=now,
         fresh_until=fresh_until,
     )
-    envelope = sign(keys.statement, REPORT_TYPE, report_bytes).to_bytes()
-    kind = f"resource.{state}" if before is None or before.state != state else "resource.assessed"
-    books.keep_resource(record, kind=kind, report=envelope)
-    return GateResult(record, before, settings.home / "quality" / _folder(entry), findings, holds)
+
+
+def _outcomes(report: dict[str, Any]) -> list[tickets.RuleOutcome]:
+    try:
+        return [tickets.RuleOutcome(str(r["id"]), r["severity"], str(r["status"])) for r in report["rules"]]
+    except (KeyError, TypeError) as error:
+        raise QualityGateError("expected the report to list its rules") from error
+
+
+def _with_orders(report: dict[str, Any], changes: tickets.Changes, folder: Path, now: datetime) -> bytes:
+    """Put the orders into the report, write it anew with its pages, and return its bytes."""
+    from quality.errors import QualityError
+    from quality.pages import write_report
+    from quality.projection import with_orders
+
+    today = tickets.day_of(now)
+    closed = [replace(ticket, state="closed") for ticket in changes.closed]
+    orders = [ticket.to_json(today) for ticket in (*changes.kept, *changes.opened, *closed)]
+    try:
+        written = write_report(folder, with_orders(report, orders))
+        return Path(written["report"]).read_bytes()
+    except QualityError as error:
+        raise QualityGateError(f"expected a report of this schema: {error.code}") from error
+    except OSError as error:
+        raise StorageError(f"expected to be able to write {folder} ({error.strerror})") from error
 
 
 def read_report(envelope: bytes) -> dict[str, Any]:

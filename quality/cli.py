@@ -6,7 +6,6 @@ Exit codes: 0 the table may enter runs, 1 it is held, 2 usage (a wrong path, sui
 """
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -14,8 +13,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import rfc8785
 
 from quality.errors import JobsError, QualityError
 
@@ -72,6 +69,7 @@ def _batch(_options: argparse.Namespace) -> int:
 def _assessed(options: argparse.Namespace) -> dict[str, Any]:
     """Run one suite, write its report and pages, and return the answer that is printed."""
     from quality import profile, suite
+    from quality.pages import write_report
     from quality.projection import report_json
     from quality.run import assess
     from quality.scoring import DEFAULT_PROFILE
@@ -93,7 +91,7 @@ def _assessed(options: argparse.Namespace) -> dict[str, Any]:
         owner=options.owner,
         node=options.node,
     )
-    written = _write(options.out, report)
+    written = write_report(options.out, report)
     exact = {
         result.rule.id: {
             "rows": result.rows,
@@ -129,43 +127,15 @@ def _suggest(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    written = _write(options.out, _read_report(options.report))
+    from quality.pages import write_report
+
+    written = write_report(options.out, _read_report(options.report))
     _say(json.dumps(written) if options.json else written["html_zh"])
     return 0
 
 
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
-
-
-def _write(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
-    """Write the JSON as canonical bytes and the pages; each file whole or not at all."""
-    from quality.report import html
-
-    folder.mkdir(parents=True, exist_ok=True)
-    content = bytes(rfc8785.dumps(report))
-    digest = hashlib.sha256(content).hexdigest()
-    _replace(folder / "report.json", content)
-    _replace(folder / "report.zh.html", html(report, lang="zh", sha256=digest).encode())
-    _replace(folder / "report.en.html", html(report, lang="en", sha256=digest).encode())
-    return {
-        "report": str(folder / "report.json"),
-        "sha256": digest,
-        "html_zh": str(folder / "report.zh.html"),
-        "html_en": str(folder / "report.en.html"),
-        "payload_type": "application/vnd.shufang.quality-report.v1+json",
-        "suite_sha256": report["suite"]["sha256"],
-        "assessed_at": report["assessed_at"],
-    }
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ No floats: scores are hundredths, rates millionths; so the JSON can be signed as
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -131,6 +131,48 @@ def report_json(
         ],
         "history": history[-HISTORY_MAX:],
     }
+
+
+def with_orders(report: Mapping[str, Any], orders: Sequence[Mapping[str, Any]]) -> Report:
+    """Return a report with the rectification orders of its resource.
+
+    Args:
+        report: of this schema.
+        orders: of each ``id``, ``kind``, ``rule``, ``severity``, ``state``, ``overdue``, ``opened_on``, ``due_on``,
+            ``provisional``; whatever else they hold is left out.
+
+    Raises:
+        ReportError: an order has something else in these fields than an order has.
+    """
+    check_report(report)
+    kept: list[Report] = []
+    for order in orders:
+        row = {key: order.get(key) for key in _ORDER}
+        fits = all(
+            isinstance(row[key], bool) if kind is None else _fits(kind, row[key]) for key, kind in _ORDER.items()
+        )
+        if not fits:
+            raise ReportError("expected an order of rectification, a field is not as it should be")
+        kept.append(row)
+    return {**report, "orders": kept}
+
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_ORDER: Mapping[str, re.Pattern[str] | None] = {
+    "id": re.compile(r"T-\d{4,8}"),
+    "kind": re.compile(r"rectification|feedback|objection|dispute"),
+    "rule": re.compile(r"|[A-Z][A-Z0-9_-]{0,15}"),
+    "severity": re.compile(r"critical|major|minor"),
+    "state": re.compile(r"filed|open|rejected|closed"),
+    "overdue": None,
+    "opened_on": _DAY,
+    "due_on": _DAY,
+    "provisional": None,
+}
+
+
+def _fits(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def name(text: str) -> str:

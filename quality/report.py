@@ -41,6 +41,16 @@ _TEXT: dict[str, tuple[str, str]] = {
     "threshold": ("门限", "Threshold"),
     "change": ("较上次", "Change"),
     "failed": ("不通过的规则", "Rules that failed"),
+    "orders": ("整改单", "Rectification orders"),
+    "order": ("单号", "Order"),
+    "origin": ("来源", "Origin"),
+    "opened_on": ("开立", "Opened"),
+    "due_on": ("期限", "Due"),
+    "state": ("状态", "State"),
+    "order_note": (
+        "期限按法定工作日计算；逾期未整改即暂停该资源参加新的计算。带 * 的期限所在年份节假日尚未公布。",
+        "Deadlines run on working days; an overdue order holds the resource. *: holidays of that year not decreed.",
+    ),
     "unassessed": ("未评估的规则及原因", "Rules not assessed, and why"),
     "passed": ("通过的规则", "Rules that hold"),
     "id": ("编号", "Id"),
@@ -73,6 +83,19 @@ _STATUS = {
     "fail": ("不通过", "fail"),
     "error": ("未能执行", "could not run"),
     "not_assessed": ("未评估", "not assessed"),
+}
+_ORIGIN = {
+    "rectification": ("规则不通过", "failed rule"),
+    "feedback": ("质量反馈", "feedback"),
+    "objection": ("异议", "objection"),
+    "dispute": ("争议", "dispute"),
+}
+_STATE = {
+    "filed": ("待核实", "to be decided"),
+    "open": ("整改中", "open"),
+    "rejected": ("不予受理", "rejected"),
+    "closed": ("已整改", "put right"),
+    "overdue": ("逾期", "overdue"),
 }
 _GRADE = {
     "excellent": ("优", "excellent"),
@@ -122,7 +145,7 @@ class _Page:
             (
                 self._header(title),
                 f'<section class="{"held" if held else "fine"}">{self._top()}{self._alerts()}</section>',
-                f"<section>{self._failed()}{self._updates()}{self._unassessed()}{self._passed()}",
+                f"<section>{self._failed()}{self._orders()}{self._updates()}{self._unassessed()}{self._passed()}",
                 f"{self._matrix()}{self._indicators()}</section>",
                 self._footer(),
             )
@@ -290,6 +313,32 @@ class _Page:
 
     def _days(self) -> str:
         return " 天" if self._zh else " d"
+
+    def _orders(self) -> str:
+        orders = self._report.get("orders", [])
+        if not orders:
+            return ""
+        titles = {rule["id"]: self._rule_title(rule) for rule in self._report["rules"]}
+        rows = []
+        for order in orders:
+            state = "overdue" if order["overdue"] else order["state"]
+            tone = {"overdue": "no", "closed": "ok"}.get(state, "na")
+            about = f"<code>{escape(order['rule'])}</code> {escape(titles.get(order['rule'], ''))}"
+            rows.append(
+                f'<tr><td class="w"><code>{escape(order["id"])}</code></td>'
+                f"<td>{self._pick(_ORIGIN, order['kind'])}</td><td>{about if order['rule'] else '—'}</td>"
+                f"<td>{self._pick(_SEVERITY, order['severity'])}</td>"
+                f'<td class="n">{escape(order["opened_on"])}</td>'
+                f'<td class="n">{escape(order["due_on"])}{"*" if order["provisional"] else ""}</td>'
+                f'<td class="w"><span class="chip small {tone}">{self._pick(_STATE, state)}</span></td></tr>'
+            )
+        keys = ("order", "origin", "rule", "severity", "opened_on", "due_on", "state")
+        numeric = {"opened_on": ' class="n"', "due_on": ' class="n"'}
+        head = "".join(f"<th{numeric.get(key, '')}>{self._t(key)}</th>" for key in keys)
+        return (
+            f'<h2>{self._t("orders")}<span class="n">{len(orders)}</span></h2>'
+            f'<table><tr>{head}</tr>{"".join(rows)}</table><p class="note">{self._t("order_note")}</p>'
+        )
 
     def _unassessed(self) -> str:
         rules = self._sorted(("not_assessed",))

@@ -9,6 +9,7 @@ import typer
 
 BENCHES = {
     "log": "factory.bench.log",
+    "quality": "factory.bench.quality",
 }
 """Module by name; each has ``run(*, rows: int | None) -> dict``."""
 

@@ -19,7 +19,7 @@ exact row counts are in none of them.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nodes import tables
+from nodes import tables, tickets
 from nodes.agent.refusing import RefusedError
 from nodes.agent.resources import catalogue_of, facts_of
 from nodes.books import ResourceRecord
@@ -82,7 +82,13 @@ def _describe(agent: "Agent") -> dict[str, Any]:
     resources = []
     for entry in _catalogue(agent).values():
         record = agent.books.resource(entry.id)
-        facts, _ = facts_of(entry, record, settings=agent.settings, commitment_key=agent.keys.commitment)
+        facts, _ = facts_of(
+            entry,
+            record,
+            settings=agent.settings,
+            commitment_key=agent.keys.commitment,
+            overdue=tickets.overdue(agent.books, entry.id),
+        )
         stale = facts.fresh_until is not None and agent.now() >= facts.fresh_until
         resources.append(
             {
@@ -186,7 +192,13 @@ def _resource_statement(agent: "Agent", query: Query) -> Answer:
     name = f"resource/{entry.id}@{entry.version}/{record.report_sha256}"
     kept = agent.books.statement(name, entry.digest_hex)
     if kept is None:
-        facts, value = facts_of(entry, record, settings=agent.settings, commitment_key=agent.keys.commitment)
+        facts, value = facts_of(
+            entry,
+            record,
+            settings=agent.settings,
+            commitment_key=agent.keys.commitment,
+            overdue=tickets.overdue(agent.books, entry.id),
+        )
         if facts.state != "active":
             raise RefusedError(RefusalCode.RESOURCE_HELD, facts.reason or f"{entry.id} is {facts.state}")
         try:

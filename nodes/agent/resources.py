@@ -1,14 +1,15 @@
 """What the node knows of its resources at the moment of an order: catalogue, file and quality state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from nodes import tables
+from nodes import tables, tickets
 from nodes.books import Books, ResourceRecord
 from nodes.catalogue_entries import CatalogueEntry, read_catalogue
 from nodes.errors import TableChangedError, TableError, TableMissingError
 from nodes.policy import ResourceFacts
 from nodes.settings import NodeSettings
+from nodes.tickets import Ticket
 
 
 def catalogue_of(settings: NodeSettings) -> dict[str, CatalogueEntry]:
@@ -26,8 +27,11 @@ def facts_of(
     *,
     settings: NodeSettings,
     commitment_key: bytes,
+    overdue: Sequence[Ticket] = (),
 ) -> tuple[ResourceFacts, str]:
     """Return a resource's facts for the policy and the commitment to its content now.
+
+    Tickets whose day has passed hold the resource as a failed run does.
 
     The reasons name no local address: they travel to the asker.
     """
@@ -46,15 +50,7 @@ def facts_of(
     except TableError:
         state, reason = "unread", f"the table of {entry.id} cannot be read; its officer runs `shufang-node doctor`"
     if state == "active" and record is not None:
-        if record.version != entry.version or record.schema_sha256 != entry.schema_sha256:
-            state, reason = "changed", f"{entry.id} changed after its last quality run; its officer runs it again"
-        elif record.state != "active":
-            state = record.state
-            reason = (
-                f"{entry.id} is {record.state} after its last quality run ({record.reason}); put it right and run again"
-            )
-        elif record.commitment and record.commitment != value:
-            state, reason = "changed", f"the content of {entry.id} changed after its last quality run; run it again"
+        state, reason = _judged(entry, record, value, overdue)
     if not settings.quality_required and state in {"held", "stale"}:
         state, reason = "active", ""
     fresh_until = record.fresh_until if record is not None and settings.quality_required else None
@@ -65,6 +61,23 @@ def facts_of(
         )
     score = record.score_x100 if record is not None else None
     return ResourceFacts(entry.version, entry.column_names, state, reason, score, fresh_until), value
+
+
+def _judged(
+    entry: CatalogueEntry, record: ResourceRecord, value: str, overdue: Sequence[Ticket]
+) -> tuple[Literal["active", "held", "stale", "changed"], str]:
+    """Return state and reason of a table that can be read, by its last quality run and its tickets."""
+    if record.version != entry.version or record.schema_sha256 != entry.schema_sha256:
+        return "changed", f"{entry.id} changed after its last quality run; its officer runs it again"
+    if record.state != "active":
+        told = f"{entry.id} is {record.state} after its last quality run ({record.reason})"
+        return record.state, f"{told}; put it right and run again"
+    if record.commitment and record.commitment != value:
+        return "changed", f"the content of {entry.id} changed after its last quality run; run it again"
+    if overdue:
+        told = f"{overdue[0].id} of {entry.id} is overdue since {overdue[0].due_on}"
+        return "held", f"{told}; put it right and run again"
+    return "active", ""
 
 
 def all_facts(
@@ -80,7 +93,11 @@ def all_facts(
     commitments: dict[str, str] = {}
     for name in names & set(catalogue):
         facts[name], commitments[name] = facts_of(
-            catalogue[name], books.resource(name), settings=settings, commitment_key=commitment_key
+            catalogue[name],
+            books.resource(name),
+            settings=settings,
+            commitment_key=commitment_key,
+            overdue=tickets.overdue(books, name),
         )
     return facts, commitments
 

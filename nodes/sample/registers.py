@@ -8,7 +8,7 @@ them in everything that leaves a node. Equal arguments give equal bytes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodes.sample.errors import SampleError
-from quality.codes import USCC_ALPHABET, division_codes, id_check_characters, uscc_check_values
+from quality.codes import USCC_ALPHABET, division_codes, id_check_characters, uscc_check_values, usccs_valid
 
 DISTRICTS: Mapping[str, str] = {"云东区": "530191", "云西区": "530192", "云北区": "530193"}
 Errors = Mapping[str, int]
@@ -34,6 +34,8 @@ PERSON_ERRORS: Errors = {
     "record_no_repeated": 100,
     "updated_before_registered": 100,
 }
+# Of the further columns that a register linked to employers has.
+EMPLOYMENT_ERRORS: Errors = {"employer_unknown": 300, "income_negative": 100, "email_format": 200}
 ENTERPRISE_ERRORS: Errors = {
     "uscc_check_character": 300,
     "uscc_format": 100,
@@ -99,6 +101,7 @@ def write_person_register(
     errors: Errors = PERSON_ERRORS,
     canaries: int = 3,
     encoding: Literal["utf-8", "gb18030"] = "utf-8",
+    employers: Sequence[str] = (),
 ) -> Planted:
     """Write a register of persons.
 
@@ -111,12 +114,14 @@ def write_person_register(
         errors: per 100,000 rows, of the kinds of ``PERSON_ERRORS``; ``{}`` for a clean table.
         canaries: recognisable rows among them.
         encoding: of a CSV.
+        employers: credit codes of enterprises; with them each person has an employer among them, an
+            income, months of insurance and an e-mail address, and errors may be of ``EMPLOYMENT_ERRORS`` too.
 
     Returns:
         What was planted where.
     """
     rng = np.random.default_rng(seed)
-    _check(rows, canaries, errors, PERSON_ERRORS, district)
+    _check(rows, canaries, errors, {**PERSON_ERRORS, **(EMPLOYMENT_ERRORS if employers else {})}, district)
     births, sequences, ids = _person_ids(rng, rows)
     male = sequences % 2 == 1
     registered, updated = _dates(rng, rows, as_of)
@@ -135,6 +140,8 @@ def write_person_register(
         "updated_on": updated,
         "status": np.array(["在册", "注销", "迁出"], dtype=object)[rng.choice(3, rows, p=(0.94, 0.03, 0.03))],
     }
+    if employers:
+        columns |= _employment(rng, rows, employers)
     places = _places(rng, rows, canaries, errors)
     canary_rows = places.pop("canary")
     for index, row in enumerate(canary_rows):
@@ -142,6 +149,60 @@ def write_person_register(
     for kind, where in places.items():
         _break_person(columns, kind, where, district)
     return _finish(path, columns, encoding, places, canary_rows)
+
+
+def write_linked_registers(
+    folder: Path,
+    persons: int,
+    enterprises: int,
+    *,
+    seed: int,
+    district: str = "云北区",
+    as_of: date,
+    suffix: Literal[".csv", ".parquet"] = ".csv",
+) -> dict[str, Planted]:
+    """Write ``enterprises`` and ``persons``, where each person's employer is one of the enterprises.
+
+    Args:
+        folder: where the two files go.
+        persons: rows of the one.
+        enterprises: rows of the other.
+        seed: of everything random.
+        district: of both.
+        as_of: date of the latest change.
+        suffix: kind of the files.
+
+    Returns:
+        What was planted, by file name without suffix.
+    """
+    firms = write_enterprise_register(
+        folder / f"enterprises{suffix}", enterprises, seed=seed, district=district, as_of=as_of
+    )
+    people = write_person_register(
+        folder / f"persons{suffix}",
+        persons,
+        seed=seed + 1,
+        district=district,
+        as_of=as_of,
+        errors={**PERSON_ERRORS, **EMPLOYMENT_ERRORS},
+        employers=_valid_usccs(folder / f"enterprises{suffix}"),
+    )
+    return {"enterprises": firms, "persons": people}
+
+
+def _valid_usccs(path: Path) -> list[str]:
+    """Return the codes of a written register that are well formed: a person works for none of the broken ones."""
+    import pyarrow.compute as pc
+
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        column = pq.read_table(path, columns=["uscc"])["uscc"]
+    else:
+        import pyarrow.csv as pv
+
+        column = pv.read_csv(path, convert_options=pv.ConvertOptions(include_columns=["uscc"]))["uscc"]
+    return list(column.filter(pc.fill_null(usccs_valid(column), fill_value=False)).to_pylist())
 
 
 def write_enterprise_register(
@@ -314,6 +375,17 @@ def _person_canary(columns: Mapping[str, _Array], row: int, index: int, seed: in
     columns["mobile"][row] = f"199{seed % 10_000:04d}{7_000 + index:04d}"
 
 
+def _employment(rng: np.random.Generator, rows: int, employers: Sequence[str]) -> dict[str, _Array]:
+    firms = np.array(employers, dtype=object)
+    number = np.char.add("u", rng.permutation(rows).astype("U9"))
+    return {
+        "employer": firms[rng.integers(0, len(firms), rows)],
+        "income": np.round(rng.lognormal(8.6, 0.6, rows), 2),
+        "insured_months": rng.integers(0, 481, rows),
+        "email": np.char.add(number, "@example.com").astype(object),
+    }
+
+
 def _wrong_last(values: _Array, where: _Array, alphabet: str) -> None:
     for row in where:
         text = str(values[row])
@@ -334,8 +406,25 @@ def _break_person(columns: Mapping[str, _Array], kind: str, where: _Array, distr
             )
         case "mobile_missing":
             columns["mobile"][where] = None
+        case "employer_unknown":
+            # Valid in itself, of an authority that registers no enterprise: in no register.
+            columns["employer"][where] = _foreign_usccs(len(where))
+        case "income_negative":
+            columns["income"][where] = -columns["income"][where]
+        case "email_format":
+            columns["email"][where] = np.array(
+                [str(text).replace("@", "") for text in columns["email"][where]], dtype=object
+            )
         case _:
             _break_any(columns, kind, where, district, "registered_on")
+
+
+def _foreign_usccs(count: int) -> _Array:
+    values = np.zeros((count, 17), dtype=np.uint8)
+    values[:, :2] = (1, 1)
+    values[:, 8:17] = _digits(np.arange(count), 9)
+    alphabet = np.frombuffer(USCC_ALPHABET.encode(), dtype=np.uint8)
+    return _text(np.hstack([alphabet[values], alphabet[uscc_check_values(values)][:, None]]))
 
 
 def _break_enterprise(columns: Mapping[str, _Array], kind: str, where: _Array, district: str) -> None:

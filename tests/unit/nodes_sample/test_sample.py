@@ -13,6 +13,7 @@ from nodes.sample.registers import (
     DISTRICTS,
     PERSON_ERRORS,
     write_enterprise_register,
+    write_linked_registers,
     write_person_register,
 )
 from nodes.sample.split import split_table
@@ -123,3 +124,21 @@ def test_a_kit_is_a_valid_catalogue_entry_and_suite(tmp_path, kit):
     assert suite.sha256 == kit_suite(kit, name="res.north.sample").sha256
     assert any(rule.severity == "critical" for rule in suite.rules)
     assert {rule.indicator for rule in suite.rules} & {"0502"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_persons_of_linked_registers_work_for_enterprises_of_the_other_but_for_those_listed(tmp_path, suffix):
+    planted = write_linked_registers(tmp_path, 2_000, 200, seed=4, as_of=AS_OF, suffix=suffix)
+    if suffix == ".parquet":
+        from pyarrow import parquet
+
+        people = parquet.read_table(tmp_path / "persons.parquet").to_pylist()
+        firms = parquet.read_table(tmp_path / "enterprises.parquet").to_pylist()
+    else:
+        people, firms = rows(tmp_path / "persons.csv"), rows(tmp_path / "enterprises.csv")
+    known = {firm["uscc"] for firm in firms}
+    unknown = tuple(index for index, person in enumerate(people) if person["employer"] not in known)
+    assert unknown == planted["persons"].errors["employer_unknown"]
+    assert len(unknown) == 6
+    assert all(uscc.is_valid(person["employer"]) for person in people)
+    assert len(people[0]) == 15
