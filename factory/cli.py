@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from factory.agency.change_cli import app as change_app
 from factory.agency.cli import app as agency_app
 from factory.agency.cli import identity_app
 from factory.bench.cli import bench
@@ -51,6 +52,7 @@ app.command(name="bench")(bench)
 for _name, _group in (
     ("identity", identity_app),
     ("agency", agency_app),
+    ("status-change", change_app),
     ("request", request_app),
     ("product", product_app),
     ("review", review_app),
