@@ -13,6 +13,7 @@ HomeError
 """
 
 import base64
+import json
 import os
 import shlex
 import stat
@@ -39,6 +40,9 @@ ROLES_THAT_DIAL: frozenset[str] = frozenset({"operator", "agency", "application_
 
 TRUST_KEY = "trust"
 """Name of the registrar's second key: it signs trust metadata, never statements."""
+
+PASSPHRASE_BYTES_MIN = 12
+"""Shortest passphrase of encrypted keys."""
 
 TRUST_PUBLIC = "trust-key.pub.pem"
 """File in a registrar's home with the public half, for the agency's root."""
@@ -105,7 +109,8 @@ class Identity:
         Raises:
             HomeMissingError: it has none.
         """
-        key = serialization.load_pem_private_key(read_key_file(self.home / "keys" / "sealing.pem"), None)
+        pem = read_key_file(self.home / "keys" / "sealing.pem")
+        key = _load(pem, passphrase_of(self.home), self.home / "keys" / "sealing.pem")
         if not isinstance(key, X25519PrivateKey):
             raise HomeMissingError(f"expected an X25519 key in {self.home / 'keys' / 'sealing.pem'}")
         return key
@@ -139,7 +144,7 @@ class Identity:
         Raises:
             HomeMissingError: this actor is no registrar.
         """
-        return SigningKey.from_pem(read_key_file(self.home / "keys" / f"{TRUST_KEY}.pem")).private
+        return _signing_key(self.home, TRUST_KEY).private
 
 
 def create_identity(
@@ -224,10 +229,10 @@ def rotate_identity(identity: Identity, *, now: datetime | None = None) -> Ident
             "made_at": moment,
         }
     )
-    keys = identity.home / "keys"
-    write_key_file(keys / f"statement.{earlier.public.keyid[:12]}.pem", earlier.private)
+    keys, passphrase = identity.home / "keys", passphrase_of(identity.home)
+    write_key_file(keys / f"statement.{earlier.public.keyid[:12]}.pem", earlier.private, passphrase=passphrase)
     write_atomic(identity.home / "enrolment.json", sign_enrolment(enrolment, key))
-    write_key_file(keys / "statement.pem", key.private)
+    write_key_file(keys / "statement.pem", key.private, passphrase=passphrase)
     return load_identity(identity.home)
 
 
@@ -247,7 +252,7 @@ def load_identity(home: Path) -> Identity:
         roles = tuple(cast(Role, str(role)) for role in settings["roles"])
     except KeyError as error:
         raise HomeMissingError(f"expected {error} in {path}") from None
-    key = SigningKey.from_pem(read_key_file(home / "keys" / "statement.pem"))
+    key = _signing_key(home, "statement")
     return Identity(home=home, roles=roles, key=key, **fields)
 
 
@@ -305,10 +310,92 @@ def certificate_request(key: ec.EllipticCurvePrivateKey, actor_id: str) -> bytes
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def write_key_file(path: Path, key: ec.EllipticCurvePrivateKey | X25519PrivateKey) -> None:
-    """Write a private key as PKCS#8 PEM, readable by its owner alone from the first byte on."""
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+def write_key_file(
+    path: Path, key: ec.EllipticCurvePrivateKey | X25519PrivateKey, *, passphrase: bytes | None = None
+) -> None:
+    """Write a private key as PKCS#8 PEM, readable by its owner alone from the first byte on.
+
+    Args:
+        path: the file.
+        key: the key.
+        passphrase: encrypts it (PBES2 with AES-256-CBC); None leaves it to the file's mode.
+    """
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     write_atomic(path, pem, mode=0o600)
+
+
+def encrypt_keys(home: Path, passphrase_file: Path) -> list[str]:
+    """Encrypt the statement, trust and sealing keys of a home, and return their names.
+
+    The TLS key stays as it is: it only opens connections, and the TLS library reads it from the file.
+
+    Args:
+        home: an identity home.
+        passphrase_file: holds the passphrase; mode 0600, best on another device than the home.
+
+    Raises:
+        HomeExistsError: they are encrypted already.
+        UnsafeKeyFileError: the passphrase can be read by others, or it is empty.
+    """
+    identity = load_identity(home)
+    if passphrase_of(home) is not None:
+        raise HomeExistsError(f"expected keys that are not encrypted yet in {home}")
+    passphrase = _passphrase(passphrase_file)
+    names = [path for path in sorted((home / "keys").glob("*.pem")) if path.name != "tls.pem"]
+    loaded = {path: _load(read_key_file(path), None, path) for path in names}
+    settings = (identity.home / "identity.toml").read_text("utf-8")
+    # The settings go first: a crash in between leaves plain keys, which are still read.
+    line = f"passphrase_file = {json.dumps(str(passphrase_file.absolute()), ensure_ascii=False)}\n"
+    write_atomic(home / "identity.toml", (settings + line).encode("utf-8"))
+    for path, key in loaded.items():
+        if isinstance(key, ec.EllipticCurvePrivateKey | X25519PrivateKey):
+            write_key_file(path, key, passphrase=passphrase)
+    return [path.name for path in names]
+
+
+def passphrase_of(home: Path) -> bytes | None:
+    """Return the passphrase of a home's keys, or None where they are not encrypted.
+
+    Raises:
+        HomeMissingError: the file that ``identity.toml`` names is not there.
+        UnsafeKeyFileError: others can read it.
+    """
+    settings = tomllib.loads((home / "identity.toml").read_text("utf-8"))
+    name = settings.get("passphrase_file")
+    return None if name is None else _passphrase(Path(str(name)))
+
+
+def _passphrase(path: Path) -> bytes:
+    passphrase = read_key_file(path).strip()
+    if len(passphrase) < PASSPHRASE_BYTES_MIN:
+        raise UnsafeKeyFileError(f"expected a passphrase of at least {PASSPHRASE_BYTES_MIN} bytes in {path}")
+    return passphrase
+
+
+def _signing_key(home: Path, name: str) -> SigningKey:
+    """Return a key of the home, from its file or from the token that ``identity.toml`` names."""
+    settings = tomllib.loads((home / "identity.toml").read_text("utf-8")).get("pkcs11")
+    if isinstance(settings, dict) and name in settings:
+        from factory.pkcs11_key import read_token
+
+        pin = read_key_file(home / str(settings.get("pin_file", "pin")))
+        return SigningKey(read_token(settings, pin).key(str(settings[name])))
+    path = home / "keys" / f"{name}.pem"
+    key = _load(read_key_file(path), passphrase_of(home), path)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise HomeMissingError(f"expected an ECDSA P-256 key in {path}")
+    return SigningKey(key)
+
+
+def _load(pem: bytes, passphrase: bytes | None, path: Path) -> object:
+    is_encrypted = b"ENCRYPTED" in pem[:64]
+    try:
+        return serialization.load_pem_private_key(pem, passphrase if is_encrypted else None)
+    except (ValueError, TypeError) as error:
+        raise HomeMissingError(f"expected a PKCS#8 key in {path}, and its passphrase if it is encrypted") from error
 
 
 def read_key_file(path: Path) -> bytes:
@@ -356,8 +443,6 @@ def _payload_of(path: Path) -> bytes:
 
 
 def _settings(enrolment: Enrolment) -> bytes:
-    import json
-
     lines = ["# Who this home belongs to. Nothing in here is secret; the keys are in keys/."]
     lines += [
         f"{name} = {json.dumps(getattr(enrolment, name), ensure_ascii=False)}"

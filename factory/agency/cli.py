@@ -127,6 +127,18 @@ def identity_rotate(home: Home, as_json: AsJson = False) -> None:
     show({"id": identity.id, "keyid": identity.key.public.keyid, "enrolment": home / "enrolment.json"}, as_json=as_json)
 
 
+@identity_app.command("encrypt")
+def identity_encrypt(
+    home: Home,
+    passphrase_file: Annotated[Path, typer.Argument(help="口令文件，0600 | file with the passphrase, mode 0600")],
+    as_json: AsJson = False,
+) -> None:
+    """加密静态密钥 | Encrypt the keys of a home at rest."""
+    from factory.identity import encrypt_keys
+
+    show({"encrypted": encrypt_keys(home, passphrase_file)}, as_json=as_json)
+
+
 @app.command("init")
 def init(
     *,
