@@ -5,7 +5,10 @@ python -m docs.build --check   change nothing; exit 1 if a page is stale or a li
 """
 
 import argparse
+import dataclasses
 import importlib
+import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -34,7 +37,7 @@ def error_codes() -> str:
                 )
                 if code:
                     first = " ".join(match[2].strip('"\n ').split("\n")[0].split())
-                    rows.append(f"| `{code[1]}` | {match[1]} | {first.replace('|', '/')} |")
+                    rows.append(f"| `{code[1]}` | {match[1]} | {first.replace('|', '/').replace('``', '`')} |")
     return f"{NOTE}# Error codes\n\n| code | class | meaning |\n|---|---|---|\n" + "\n".join(sorted(set(rows))) + "\n"
 
 
@@ -52,7 +55,7 @@ def refusal_codes() -> str:
 
 def commands() -> str:
     """Return the pages of both command lines, from their own help."""
-    parts = [NOTE, "# Commands\n"]
+    parts = [f"{NOTE}# Commands\n"]
     for name, module in (("shufang", "factory.cli"), ("shufang-node", "nodes.cli")):
         app = importlib.import_module(module).app
         parts.append(f"\n## {name}\n")
@@ -75,17 +78,93 @@ def _walk(parts: list[str], command: click.Command, path: list[str]) -> None:
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if record and record[0] != "--help":
-            parts.append(f"- `{record[0]}` {record[1]}".rstrip())
+            meaning = " ".join(record[1].replace("\\[", "[").split())
+            parts.append(f"- `{record[0]}` {meaning}".rstrip())
     parts.append("")
 
 
-PAGES = {"errors.md": error_codes, "refusals.md": refusal_codes, "commands.md": commands}
+SETTINGS = (
+    ("node.toml", "nodes.settings:NodeSettings", "In the node's home; written by `shufang-node init`.", ("home",)),
+    ("agency.toml", "factory.agency.settings:AgencySettings", "In the agency's home, for its service.", ()),
+    (
+        "hub.toml, table [hub]",
+        "factory.hub.superlink:HubSettings",
+        "In the operator's `hub` folder. `host` is `127.0.0.1` and `home` is `hub` unless given.",
+        (),
+    ),
+    (
+        "hub.toml, table [relay]",
+        "factory.hub.relay:RelaySettings",
+        "In the same file. `host` is `127.0.0.1` unless given. Limits are in `nodes/contract/parameters.py`.",
+        (),
+    ),
+)
+
+
+def settings() -> str:
+    """Return the settings of node, agency, hub and relay, from their classes."""
+    head = (
+        "# Settings\n\nEach side reads one file, once, where it starts; after a change, start it again. Relative paths "
+        "count from the file's folder. Nothing secret stands in a setting: keys are files of mode 0600. A wrong, "
+        "missing or unknown setting stops the start with its name."
+    )
+    parts = [f"{NOTE}{head}"]
+    for title, place, text, hidden in SETTINGS:
+        module, _, name = place.partition(":")
+        kind = getattr(importlib.import_module(module), name)
+        meaning = _attributes(inspect.getdoc(kind) or "")
+        parts.append(f"\n## {title}\n\n{text}\n\n| setting | type | default | meaning |\n|---|---|---|---|")
+        for item in dataclasses.fields(kind):
+            if item.name not in hidden:
+                default = "required" if item.default is dataclasses.MISSING else f"`{_toml(item.default)}`"
+                parts.append(f"| `{item.name}` | {_type(item.type)} | {default} | {meaning[item.name]} |")
+    parts.append(
+        "\n## Environment\n\n| variable | meaning |\n|---|---|\n"
+        "| `SHUFANG_NODE_HOME` | home of the node, instead of `--home` of `shufang-node` |\n"
+        "| `SHUFANG_ROOT` | digest of the agency's first root, instead of `--root` of `shufang verify` |"
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _attributes(text: str) -> dict[str, str]:
+    """Return the meaning of every attribute a docstring lists."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in text.partition("Attributes:")[2].splitlines():
+        match = re.match(r"    ([a-z_, ]+): (.*)$", line)
+        if match and not line.startswith("     "):
+            names = [name.strip() for name in match[1].split(",")]
+            found |= dict.fromkeys(names, match[2].rstrip(".").replace("``", "`"))
+        elif names and line.startswith("        "):
+            more = " " + line.strip().rstrip(".").replace("``", "`")
+            found |= {name: found[name] + more for name in names}
+    return found
+
+
+def _type(kind: object) -> str:
+    shown = getattr(kind, "__name__", str(kind)).partition(" | ")[0]
+    words = {"str": "text", "int": "integer", "bool": "true or false", "Path": "path", "tuple": "list of texts"}
+    return words.get(shown.partition("[")[0].rpartition(".")[2], shown)
+
+
+def _toml(value: object) -> str:
+    if value is None:
+        return "none"
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+PAGES = {"errors.md": error_codes, "refusals.md": refusal_codes, "commands.md": commands, "settings.md": settings}
+
+
+def pages() -> list[Path]:
+    """Return every Markdown page of the documentation."""
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def dead_links() -> list[str]:
     """Return relative links of Markdown files that lead nowhere."""
     found = []
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+    for page in pages():
         found += [
             f"{page.relative_to(ROOT)}: {target}"
             for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
@@ -107,10 +186,10 @@ def main() -> int:
             stale.append(name)
             if not check:
                 path.write_text(text, "utf-8")
-    for _link in (dead := dead_links()):
-        pass
+    for link in (dead := dead_links()):
+        print(f"dead link in {link}", file=sys.stderr)
     if check and stale:
-        pass
+        print(f"stale: {', '.join(stale)}; run: make docs", file=sys.stderr)
     return 1 if dead or (check and stale) else 0
 
 

@@ -12,6 +12,9 @@ Home = Annotated[Path, typer.Option("--home", help="部署目录 | folder of the
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")]
 _HOME = Path("out/site")
 
+ANSWER_S = 20.0
+"""How long a node may take to describe itself, in seconds."""
+
 
 def up(home: Home = _HOME, as_json: AsJson = False) -> None:
     """启动整套系统 | Start hub, relay, agency, witness and three nodes; make them first if there are none.
@@ -78,21 +81,30 @@ def down(home: Home = _HOME, as_json: AsJson = False) -> None:
 def catalogue(home: Home = _HOME, as_json: AsJson = False) -> None:
     """公共数据资源目录 | The public extract of every node's catalogue, asked of the nodes.
 
+    Exit 1 when an admitted node does not answer; the others are shown.
+
     Example: shufang catalogue --home out/site --json
     """
+    import dataclasses
+
+    from factory.errors import FactoryError
     from factory.site.founding import open_site
     from factory.site.operator import OperatorDesk
 
-    site = open_site(home)
-    with OperatorDesk(site) as desk:
-        nodes = desk.nodes()
-        rows = [
-            {"node": department.node, **entry}
-            for department in site.departments
-            for entry in nodes.ask(department.node, "node.describe").body["resources"]
-        ]
+    rows: list[dict[str, Any]] = []
+    missed = False
+    with OperatorDesk(open_site(home)) as desk:
+        nodes = dataclasses.replace(desk.nodes(), timeout_s=ANSWER_S)
+        for node in desk.admitted_nodes():
+            try:
+                rows += [{"node": node, **entry} for entry in nodes.ask(node, "node.describe").body["resources"]]
+            except FactoryError as error:
+                missed = True
+                typer.echo(f"错误 {error.code}：{error}", err=True)
     lines = [f"{row['id']:<26} v{row['version']}  {row['name_zh']} {row['name_en']}  {row['state']}" for row in rows]
     show(rows, as_json=as_json, text="\n".join(lines))
+    if missed:
+        raise typer.Exit(1)
 
 
 def trust_refresh(home: Home = _HOME, as_json: AsJson = False) -> None:

@@ -91,6 +91,11 @@ class OperatorDesk:
         moment = datetime.now(UTC)
         return {a.id: a.verify_key for a in reversed(self.trust.actors.actors) if a.is_valid_at(moment)}
 
+    def admitted_nodes(self) -> list[str]:
+        """Return the nodes that the trust data admits now, by id."""
+        moment = datetime.now(UTC)
+        return sorted({a.id for a in self.trust.actors.actors if "node" in a.roles and a.is_valid_at(moment)})
+
     def nodes(self) -> NodeDesk:
         """Ask nodes over the control plane."""
         return NodeDesk(self.flower, self.identity.id, self.identity.key, self.keys())
