@@ -22,7 +22,7 @@ import httpx
 
 from factory.hub.bundle import contract_bundle
 from factory.hub.bus import NodeUnreachableError
-from factory.hub.superlink import HubSettings
+from factory.hub.superlink import HubSettings, HubStartError
 from nodes.contract.errors import ContractError
 from nodes.contract.parameters import BUNDLE_SHA256, PARCEL_MESSAGE_TYPE
 from nodes.flower_runtime import inflate, push, quiet_flower, runtime_client, to_parcel, to_record
@@ -57,6 +57,15 @@ class HubNode:
     is_online: bool
 
 
+def private_address(settings: HubSettings) -> str:
+    """Return ``host:port`` of the running hub's private listener.
+
+    Raises:
+        HubStartError: it has not been started, or is starting.
+    """
+    return f"127.0.0.1:{settings.ports()[1]}"
+
+
 class _Bearer:
     def __init__(self, token: str) -> None:
         self._header = {"authorization": f"Bearer {token}"}
@@ -76,7 +85,7 @@ class HubControl:
 
         interceptors = [RuntimeVersionHttpInterceptor(component_name="flwr-cli"), _Bearer(settings.control_token())]
         self._client = ControlHttpClient.from_server_address(
-            f"127.0.0.1:{settings.ports()[1]}", False, settings.ca_path.read_bytes(), interceptors
+            private_address(settings), False, settings.ca_path.read_bytes(), interceptors
         )
 
     def __enter__(self) -> Self:
@@ -148,11 +157,11 @@ class FlowerRun:
     def __init__(self, settings: HubSettings, *, bundle: bytes, digest_hex: str, timeout_s: float = 30.0) -> None:
         self._settings = settings
         self._ca = settings.ca_path.read_bytes()
-        self._address = f"127.0.0.1:{settings.ports()[1]}"
+        self.address = private_address(settings)
         with HubControl(settings) as control:
             control.start_run(bundle, digest_hex)
         self._client = runtime_client(
-            self._address, ca=self._ca, token=self._acquire(timeout_s), component="flwr-serverapp"
+            self.address, ca=self._ca, token=self._acquire(timeout_s), component="flwr-serverapp"
         )
         from flwr.proto.runtime_pb2 import PullTaskInputRequest
 
@@ -225,7 +234,7 @@ class FlowerRun:
         from flwr.supercore.constant import TaskType
 
         secret = self._settings.executor_secret()
-        client = runtime_client(self._address, ca=self._ca, secret=secret, component="SuperExec")
+        client = runtime_client(self.address, ca=self._ca, secret=secret, component="SuperExec")
         try:
             ends_at = time.monotonic() + timeout_s
             while time.monotonic() < ends_at:
@@ -293,7 +302,7 @@ class FlowerBus:
                         self._send(run, item, sent, ttl_s=max(left, 1.0))
                 asked = [message_id for message_id, node in sent.items() if node in waiting]
                 replies = run.replies(asked, timeout_s=left) if asked else {}
-            except (httpx.HTTPError, RuntimeError) as error:
+            except (httpx.HTTPError, RuntimeError, HubStartError) as error:
                 self._lost(error, waiting.values(), sent)
                 time.sleep(min(0.5, max(0.0, ends_at - time.monotonic())))
                 continue
@@ -321,15 +330,25 @@ class FlowerBus:
             return self._run
 
     def _lost(self, error: Exception, waiting: Iterable[_Open], sent: dict[str, str]) -> None:
-        """The hub is away or ended the run: wait, and in the second case start a new run and send again."""
+        """The hub is away, ended the run or came back elsewhere: wait, or start a new run and send again."""
         _log.info("hub did not answer (%s), trying again", type(error).__name__)
         for item in waiting:
             item.last_error = "the hub does not answer"
-        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403, 404}:
+        is_ended = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403, 404}
+        if is_ended or self._has_moved():
             self.close()
             sent.clear()
             for item in waiting:
                 item.resend_at = 0.0
+
+    def _has_moved(self) -> bool:
+        """Tell whether the hub listens elsewhere than the run knows: its private port is chosen at every start."""
+        with self._lock:
+            run = self._run
+        try:
+            return run is not None and run.address != private_address(self._settings)
+        except HubStartError:
+            return False  # it is starting
 
     def _send(self, run: FlowerRun, item: _Open, sent: dict[str, str], *, ttl_s: float) -> None:
         number = self._number(item.node)
