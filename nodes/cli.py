@@ -289,6 +289,23 @@ def quality_history(resource: str, home: Home = _HOME, json_out: Json = False) -
     )
 
 
+@quality_app.command("export", epilog="例 example: shufang-node quality export reports/ --home east --pdf")
+def quality_export(
+    folder: Path,
+    pdf: Annotated[bool, typer.Option("--pdf", help="附 PDF also PDF (extra `reports`)")] = False,
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """导出各资源最近的签名报告，供监督部门汇总。Write the last signed report of every resource."""
+    from nodes.catalogue_entries import read_catalogue
+    from nodes.quality_gate import export_reports
+
+    settings = _settings(home)
+    files = export_reports(folder, list(read_catalogue(settings.catalogue)), books=_books(settings), pdf=pdf)
+    rows = [str(path) for path in files]
+    _print(rows, json_out, "\n".join(rows) or "尚无报告 No report yet.")
+
+
 @tickets_app.command("list", epilog="例 example: shufang-node tickets list --home east --open")
 def tickets_list(
     resource: Annotated[str, typer.Option("--resource", help="只看一个资源 of one resource")] = "",

@@ -235,6 +235,36 @@ def read_report(envelope: bytes) -> dict[str, Any]:
         raise QualityGateError("expected a signed quality report in the books") from error
 
 
+def export_reports(folder: Path, resources: Sequence[str], *, books: Books, pdf: bool = False) -> list[Path]:
+    """Write the last signed report of each resource, and its PDF in two languages if asked for.
+
+    Raises:
+        QualityGateError: a report cannot be set, or the extra ``reports`` is not installed.
+        StorageError: the disk refused.
+    """
+    from quality.errors import QualityError
+    from quality.pages import write_pdf
+
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for resource in resources:
+            for digest, _, envelope in books.reports(resource)[-1:]:
+                path = folder / f"{file_name(resource).removesuffix('.toml')}.dsse.json"
+                path.write_bytes(envelope)
+                written.append(path)
+                if pdf:
+                    pages = write_pdf(
+                        folder / path.name.removesuffix(".dsse.json"), read_report(envelope), sha256=digest
+                    )
+                    written += map(Path, pages.values())
+    except QualityError as error:
+        raise QualityGateError(f"{error.code}: {error}") from error
+    except OSError as error:
+        raise StorageError(f"expected to be able to write {folder} ({error.strerror})") from error
+    return written
+
+
 def suggest_suite(entry: CatalogueEntry, *, settings: NodeSettings) -> Path:
     """Draft a suite from the table and return its path; an existing one stays.
 

@@ -127,9 +127,12 @@ def _suggest(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from quality.pages import write_report
+    from quality.pages import write_pdf, write_report
 
-    written = write_report(options.out, _read_report(options.report))
+    report = _read_report(options.report)
+    written = write_report(options.out, report)
+    if options.pdf:
+        written |= write_pdf(options.out, report, sha256=written["sha256"])
     _say(json.dumps(written) if options.json else written["html_zh"])
     return 0
 
@@ -194,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="draw the pages of a report JSON / 生成报告页面")
     page.add_argument("report", type=Path)
     page.add_argument("--out", type=Path, required=True)
+    page.add_argument("--pdf", action="store_true", help="also PDF in both languages (extra `reports`)")
     page.set_defaults(run=_report)
 
     for command in (run, draft):

@@ -42,6 +42,20 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def write_pdf(folder: Path, report: Mapping[str, Any], *, sha256: str) -> dict[str, Any]:
+    """Write the PDF in two languages and return their paths.
+
+    Raises:
+        ReportError: the JSON is of another schema, or the extra ``reports`` is not installed.
+    """
+    from quality.pdf import pdf
+
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(folder / "report.zh.pdf", pdf(report, lang="zh", sha256=sha256))
+    replace(folder / "report.en.pdf", pdf(report, lang="en", sha256=sha256))
+    return {"pdf_zh": str(folder / "report.zh.pdf"), "pdf_en": str(folder / "report.en.pdf")}
+
+
 def replace(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(path.name + ".part")

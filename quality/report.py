@@ -12,106 +12,12 @@ from typing import Any, Literal, TypeAlias
 
 from quality.charts import bar, hundredths, radar, trend
 from quality.projection import check_report
+from quality.words import GRADE, ORIGIN, REASON, SEVERITY, STATE, STATUS, TEXT
 
 Language: TypeAlias = Literal["zh", "en"]
 
 _SEVERITY_RANK = {"critical": 0, "major": 1, "minor": 2}
 _STATUS_RANK = {"fail": 0, "error": 1, "not_assessed": 3, "pass": 2}
-
-_TEXT: dict[str, tuple[str, str]] = {
-    "heading": ("数据质量报告", "Data quality report"),
-    "resource": ("数据资源", "Resource"),
-    "owner": ("数据提供部门", "Department"),
-    "node": ("执行节点", "Node"),
-    "assessed": ("评估时间", "Assessed"),
-    "delivered": ("交付时间", "Delivered"),
-    "table": ("行 × 列", "Rows × columns"),
-    "suite": ("规则集", "Suite"),
-    "engine": ("评估引擎", "Engine"),
-    "score": ("综合得分", "Score"),
-    "pass": ("准予进入加工", "Admitted to runs"),
-    "held": ("暂停使用，待整改", "Held until rectified"),
-    "capped": ("关键规则不通过，等级封顶", "capped by a failed critical rule"),
-    "why": ("暂停原因", "Why it is held"),
-    "findings": ("数据源发现", "Findings about the source"),
-    "trend": ("历次得分", "Trend"),
-    "dimension": ("维度（GB/T 36344）", "Dimension (GB/T 36344)"),
-    "weight": ("权重", "Weight"),
-    "points": ("得分", "Score"),
-    "threshold": ("门限", "Threshold"),
-    "change": ("较上次", "Change"),
-    "failed": ("不通过的规则", "Rules that failed"),
-    "orders": ("整改单", "Rectification orders"),
-    "order": ("单号", "Order"),
-    "origin": ("来源", "Origin"),
-    "opened_on": ("开立", "Opened"),
-    "due_on": ("期限", "Due"),
-    "state": ("状态", "State"),
-    "order_note": (
-        "期限按法定工作日计算；逾期未整改即暂停该资源参加新的计算。带 * 的期限所在年份节假日尚未公布。",
-        "Deadlines run on working days; an overdue order holds the resource. *: holidays of that year not decreed.",
-    ),
-    "unassessed": ("未评估的规则及原因", "Rules not assessed, and why"),
-    "passed": ("通过的规则", "Rules that hold"),
-    "id": ("编号", "Id"),
-    "columns": ("字段", "Columns"),
-    "rule": ("规则", "Rule"),
-    "severity": ("级别", "Severity"),
-    "checked": ("检查数", "Checked"),
-    "failing": ("问题数", "Failing"),
-    "rate": ("问题率", "Rate"),
-    "allowed": ("允许", "Allowed"),
-    "result": ("结论", "Result"),
-    "reason": ("原因", "Reason"),
-    "matrix": ("字段 × 维度", "Columns × dimensions"),
-    "indicators": ("二十项指标（X = A/B）", "The twenty indicators (X = A/B)"),
-    "indicator": ("指标", "Indicator"),
-    "update": ("更新承诺与实际", "Promised and actual update"),
-    "promised": ("承诺（天）", "Promised (days)"),
-    "actual": ("实际滞后（天）", "Actual lag (days)"),
-    "radar_note": (
-        "实线为本次，虚线为上次；虚线轴表示未评估。",
-        "Solid: this delivery, dashed: the one before; a dashed axis was not assessed.",
-    ),
-    "not_assessed": ("未评估", "not assessed"),
-    "digest": ("报告摘要 SHA-256", "Report digest SHA-256"),
-    "all_failed_none": ("没有不通过的规则。", "No rule failed."),
-}
-_SEVERITY = {"critical": ("关键", "critical"), "major": ("重要", "major"), "minor": ("一般", "minor")}
-_STATUS = {
-    "pass": ("通过", "pass"),
-    "fail": ("不通过", "fail"),
-    "error": ("未能执行", "could not run"),
-    "not_assessed": ("未评估", "not assessed"),
-}
-_ORIGIN = {
-    "rectification": ("规则不通过", "failed rule"),
-    "feedback": ("质量反馈", "feedback"),
-    "objection": ("异议", "objection"),
-    "dispute": ("争议", "dispute"),
-}
-_STATE = {
-    "filed": ("待核实", "to be decided"),
-    "open": ("整改中", "open"),
-    "rejected": ("不予受理", "rejected"),
-    "closed": ("已整改", "put right"),
-    "overdue": ("逾期", "overdue"),
-}
-_GRADE = {
-    "excellent": ("优", "excellent"),
-    "good": ("良", "good"),
-    "fair": ("中", "fair"),
-    "poor": ("差", "poor"),
-    "not_assessed": ("未评估", "not assessed"),
-}
-_REASON = {
-    "source": ("数据源无法读取", "the source could not be read"),
-    "column_missing": ("缺少所需的列", "a column it needs is missing"),
-    "no_rows": ("表中没有数据行", "the table has no rows"),
-    "nothing_to_check": ("没有可评估的元素（B = 0）", "nothing to evaluate (B = 0)"),
-    "too_few_rows": ("元素过少，不公布数字", "too few elements, no figure is published"),
-    "could_not_run": ("规则无法在该数据上执行", "the rule could not be run on this table"),
-}
 
 
 def html(report: Mapping[str, Any], *, lang: Language = "zh", sha256: str = "") -> str:
@@ -159,7 +65,7 @@ class _Page:
         )
 
     def _t(self, key: str) -> str:
-        return _TEXT[key][0 if self._zh else 1]
+        return TEXT[key][0 if self._zh else 1]
 
     def _pick(self, table: Mapping[str, tuple[str, str]], key: str) -> str:
         return table[key][0 if self._zh else 1] if key in table else escape(key)
@@ -203,7 +109,7 @@ class _Page:
         return (
             f'<div class="top"><div>{picture}<p class="note">{self._t("radar_note")}</p></div><div>'
             f'<div class="total"><div><span class="muted">{self._t("score")}</span><br><b>{total}</b></div>'
-            f'<div><span class="grade">{self._pick(_GRADE, score["grade"])}</span><br>'
+            f'<div><span class="grade">{self._pick(GRADE, score["grade"])}</span><br>'
             f'<span class="chip {chip}">{self._t(score["verdict"])}</span>{self._cap()}</div>{drawn}</div>'
             f"{self._dimension_table(dimensions)}</div></div>"
         )
@@ -304,10 +210,10 @@ class _Page:
         return (
             f'<tr><td class="w"><code>{escape(rule["id"])}</code></td>'
             f"<td><code>{escape(' × '.join(rule['columns']))}</code></td><td>{escape(self._rule_title(rule))}</td>"
-            f'<td class="w"><span class="chip small {severity}">{self._pick(_SEVERITY, rule["severity"])}</span></td>'
+            f'<td class="w"><span class="chip small {severity}">{self._pick(SEVERITY, rule["severity"])}</span></td>'
             f'<td class="n">{_count(rule["checked"]) if counted else "—"}</td><td class="n">{failing}</td>'
             f'<td class="n">{rate}</td><td class="n">{allowed}</td>'
-            f'<td class="w"><span class="chip small {tone}">{self._pick(_STATUS, rule["status"])}</span></td>'
+            f'<td class="w"><span class="chip small {tone}">{self._pick(STATUS, rule["status"])}</span></td>'
             f'<td class="n">{_rate_change(rule)}</td></tr>'
         )
 
@@ -326,11 +232,11 @@ class _Page:
             about = f"<code>{escape(order['rule'])}</code> {escape(titles.get(order['rule'], ''))}"
             rows.append(
                 f'<tr><td class="w"><code>{escape(order["id"])}</code></td>'
-                f"<td>{self._pick(_ORIGIN, order['kind'])}</td><td>{about if order['rule'] else '—'}</td>"
-                f"<td>{self._pick(_SEVERITY, order['severity'])}</td>"
+                f"<td>{self._pick(ORIGIN, order['kind'])}</td><td>{about if order['rule'] else '—'}</td>"
+                f"<td>{self._pick(SEVERITY, order['severity'])}</td>"
                 f'<td class="n">{escape(order["opened_on"])}</td>'
                 f'<td class="n">{escape(order["due_on"])}{"*" if order["provisional"] else ""}</td>'
-                f'<td class="w"><span class="chip small {tone}">{self._pick(_STATE, state)}</span></td></tr>'
+                f'<td class="w"><span class="chip small {tone}">{self._pick(STATE, state)}</span></td></tr>'
             )
         keys = ("order", "origin", "rule", "severity", "opened_on", "due_on", "state")
         numeric = {"opened_on": ' class="n"', "due_on": ' class="n"'}
@@ -347,8 +253,8 @@ class _Page:
         rows = "".join(
             f'<tr><td class="w"><code>{escape(rule["id"])}</code></td>'
             f"<td><code>{escape(' × '.join(rule['columns']))}</code></td>"
-            f"<td>{escape(self._rule_title(rule))}</td><td>{self._pick(_SEVERITY, rule['severity'])}</td>"
-            f"<td>{self._pick(_REASON, rule['reason'])}</td></tr>"
+            f"<td>{escape(self._rule_title(rule))}</td><td>{self._pick(SEVERITY, rule['severity'])}</td>"
+            f"<td>{self._pick(REASON, rule['reason'])}</td></tr>"
             for rule in rules
         )
         head = "".join(f"<th>{self._t(key)}</th>" for key in ("id", "columns", "rule", "severity", "reason"))
@@ -412,11 +318,11 @@ class _Page:
         cell, base = report["disclosure"]["cell_min"], report["disclosure"]["round_base"]
         weights = "，" if self._zh else ", "
         severities = weights.join(
-            f"{self._pick(_SEVERITY, key)} {value}"
+            f"{self._pick(SEVERITY, key)} {value}"
             for key, value in sorted(report["profile"]["severity_weights"].items())
         )
         grades = weights.join(
-            f"{self._pick(_GRADE, item['grade'])} ≥ {hundredths(item['from_x100'])}"
+            f"{self._pick(GRADE, item['grade'])} ≥ {hundredths(item['from_x100'])}"
             for item in report["profile"]["grades"]
         )
         least = hundredths(report["profile"]["score_min_x100"])

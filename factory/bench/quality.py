@@ -111,7 +111,7 @@ _CAUGHT_BY: Mapping[str, tuple[str, int]] = {
     "mobile_format": ("Q-MOB-1", 1),
     "mobile_missing": ("Q-MOB", 1),
     "name_missing": ("Q-NAME", 1),
-    "division_differs": ("Q-REG", 1),
+    "division_differs": ("Q-DIV", 1),
     "record_no_repeated": ("Q-KEY-1", 2),
     "updated_before_registered": ("Q-ORDER", 1),
     "income_negative": ("Q-INC-1", 1),
@@ -141,8 +141,8 @@ def _rules() -> list[Any]:
         kwargs = {"column_A": a, "column_B": b, "mostly": 0.9, **more}
         return Rule(rule, f"expect_{kind}", kwargs, "0402", "major", "规则", "Rule")
 
-    codes = ["530191", "530192", "530193"]
-    pairs = [[name, code] for name, code in zip(("云东区", "云西区", "云北区"), codes, strict=True)]
+    # Pairs of values in a set are left out: the library's pandas engine goes through them row by row in
+    # Python, which alone would take three quarters of its time and flatter us.
     return [
         Rule("Q-ROWS", "expect_table_row_count_to_be_between", {"min_value": 10}, "0202", "critical", "规则", "Rule"),
         column("Q-KEY", "values_to_not_be_null", "record_no"),
@@ -158,8 +158,8 @@ def _rules() -> list[Any]:
         column("Q-BIRTH", "values_to_be_between", "birth_date", min_value="1900-01-01", max_value="2026-12-31"),
         column("Q-MOB", "values_to_not_be_null", "mobile", mostly=0.9),
         column("Q-MOB-1", "values_to_be_mobile_numbers", "mobile", mostly=0.9),
-        column("Q-DIV", "values_to_be_in_set", "division", value_set=codes),
-        pair("Q-REG", "column_pair_values_to_be_in_set", "district", "division", value_pairs_set=pairs),
+        column("Q-DIV", "values_to_be_in_set", "division", value_set=["530193"], mostly=0.9),
+        column("Q-REG", "values_to_be_in_set", "district", value_set=["云北区"]),
         pair("Q-ORDER", "column_pair_values_a_to_be_greater_than_b", "updated_on", "registered_on", or_equal=True),
         column("Q-STAT", "values_to_be_in_set", "status", value_set=["在册", "注销", "迁出"]),
         column("Q-EMP", "values_to_be_valid_usccs", "employer", mostly=0.9),

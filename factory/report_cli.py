@@ -1,0 +1,109 @@
+"""``shufang report``: reports for supervisors, from what others signed and nothing else."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from factory.errors import FactoryError
+from factory.terminal import show
+
+app = typer.Typer(help="监督报告 | Reports for supervisors.", no_args_is_help=True, add_completion=False)
+_REPORT_TYPE = "application/vnd.shufang.quality-report.v1+json"
+_CHINA = timezone(timedelta(hours=8), "Asia/Shanghai")
+
+
+class UnsignedReportError(FactoryError):
+    """A quality report that no node in the trust data has signed."""
+
+    code = "report.unsigned"
+
+
+@app.callback()
+def _group() -> None:
+    """监督报告 | Reports for supervisors."""
+
+
+@app.command("quality")
+def quality(
+    reports: Annotated[list[Path], typer.Argument(help="签名报告或其目录 | signed reports, or folders of them")],
+    *,
+    trust: Annotated[
+        Path, typer.Option("--trust", help="机构的信任数据目录 | the agency's trust data, with root.json")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="输出目录 | folder for the pages")] = Path("quality-portfolio"),
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")] = False,
+) -> None:
+    """全部部门的质量总览：排名、暂停与逾期 | Quality of all departments: ranking, held, overdue.
+
+    Exit 1 when a resource is held or an order is overdue.
+
+    Example: shufang report quality reports/ --trust trust/ --out portfolio
+    """
+    from quality.portfolio import html, portfolio
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    document = portfolio(verified(reports, trust, now=now), today=now.astimezone(_CHINA).date())
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "portfolio.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+    for lang in ("zh", "en"):
+        (out / f"portfolio.{lang}.html").write_text(html(document, lang=lang), encoding="utf-8")
+    lines = [
+        f"{row['rank'] or '—':>3}  {_score(row):>7}  {row['title_zh']}  暂停 held {row['held']}  "
+        f"逾期 overdue {row['overdue']}"
+        for row in document["departments"]
+    ]
+    show(document, as_json=as_json, text="\n".join([*lines, f"报告 report: {out / 'portfolio.zh.html'}"]))
+    if document["overdue"] or any(row["held"] for row in document["departments"]):
+        raise typer.Exit(1)
+
+
+def verified(paths: list[Path], trust: Path, *, now: datetime) -> list[Any]:
+    """Read signed reports and check each signature against the trust data.
+
+    Args:
+        paths: files, or folders whose ``*.dsse.json`` are read.
+        trust: the agency's trust data with ``root.json``.
+        now: against which the trust data may have expired.
+
+    Returns:
+        ``quality.portfolio.Signed`` per report.
+
+    Raises:
+        UnsignedReportError: no node that counted when it was assessed signed it, or it is of another kind.
+    """
+    from factory.trust import load_trust
+    from nodes.contract import canonical
+    from nodes.contract.errors import ContractError
+    from nodes.contract.signing import Envelope, sha256_hex
+    from quality.portfolio import Signed
+
+    actors = load_trust(trust, now=now).actors.actors
+    files = [file for path in paths for file in (sorted(path.rglob("*.dsse.json")) if path.is_dir() else [path])]
+    if not files:
+        raise UnsignedReportError("expected signed reports; a node writes them with `shufang-node quality export`")
+    found = []
+    for file in files:
+        try:
+            envelope = Envelope.from_bytes(file.read_bytes())
+            report = dict(canonical.loads(envelope.payload))
+            assessed = datetime.fromisoformat(str(report["assessed_at"]))
+            signer = next(
+                actor
+                for actor in actors
+                if actor.verify_key.keyid == envelope.keyid and "node" in actor.roles and actor.is_valid_at(assessed)
+            )
+            envelope.open(signer.verify_key, _REPORT_TYPE)
+        except (ContractError, KeyError, ValueError, TypeError, StopIteration):
+            raise UnsignedReportError(f"expected a report in {file.name}, signed by a node that counted then") from None
+        if report.get("node") != signer.id:
+            raise UnsignedReportError(f"expected the report in {file.name} to name the node that signed it")
+        digest = sha256_hex(envelope.payload)
+        found.append(Signed(report, digest, signer.organisation, signer.title_zh, signer.title_en))
+    return found
+
+
+def _score(row: dict[str, Any]) -> str:
+    return "—" if row["score_x100"] is None else f"{row['score_x100'] / 100:.2f}"
