@@ -21,6 +21,7 @@ from factory.log.cli import app as log_app
 from factory.product_cli import app as product_app
 from factory.product_cli import request_app
 from factory.release.cli import app as release_app
+from factory.report_cli import app as report_app
 from factory.review.cli import app as review_app
 from factory.site.cli import catalogue, down, status, trust_refresh, up
 from factory.terminal import in_our_words
@@ -57,6 +58,7 @@ for _name, _group in (
     ("product", product_app),
     ("review", review_app),
     ("release", release_app),
+    ("report", report_app),
     ("client", client_app),
     ("log", log_app),
 ):
