@@ -54,6 +54,7 @@ class Measure:
         is_ok: whether the limit is kept.
         unit: of both.
         evidence_sha256: digest of the statement, report or finding it was taken from.
+        is_most: the limit is the largest value allowed, not the least.
     """
 
     what_zh: str
@@ -63,6 +64,7 @@ class Measure:
     is_ok: bool
     unit: str
     evidence_sha256: str
+    is_most: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,20 +189,39 @@ def report_html(items: Sequence[Item], *, product: str) -> bytes:
     """Return the report as one page, Chinese first; no script, no outside resource."""
     from html import escape
 
-    rows = []
+    parts = []
     for number, item in enumerate(items, start=1):
         title_zh, title_en, clause = ITEMS[item.name]
-        lines = "".join(
-            f"<li>{escape(m.what_zh)} / {escape(m.what_en)}: <b>{m.value}</b> ({'≤≥'[m.value >= m.limit]} {m.limit} "
-            f"{escape(m.unit)}) {'✓' if m.is_ok else '✗'} <code>{m.evidence_sha256[:12]}</code></li>"
+        met = _mark(item.is_met, "符合 met", "不符合 not met")
+        parts.append(
+            f"<section><h2>{number}. {title_zh} <small>{title_en} · {clause}</small>{met}</h2><table><thead><tr>"
+            "<th>测量内容 measurement<th class=n>测得 value<th class=n>限值 limit<th>单位 unit<th>结论<th>证据 evidence"
+            "</tr></thead>"
+        )
+        parts += [
+            f"<tr><td>{escape(m.what_zh)}<br><small>{escape(m.what_en)}</small><td class=n>{_shown(m.value, m.unit)}"
+            f"<td class=n>{'≤' if m.is_most else '≥'} {_shown(m.limit, m.unit)}<td>{escape(UNITS.get(m.unit, m.unit))}"
+            f"<td>{_mark(m.is_ok, '✓', '✗')}<td><code>{m.evidence_sha256[:12]}</code></tr>"
             for m in item.measures
-        )
-        mark = "✓" if item.is_met else "✗"
-        rows.append(
-            f"<tr><td>{number}</td><th>{title_zh}<br><small>{title_en}<br>{clause}</small></th>"
-            f"<td>{mark}</td><td><ul>{lines}</ul></td></tr>"
-        )
-    return (_PAGE_HEAD + f"<h2>{escape(product)}</h2><table>" + "".join(rows) + "</table></body></html>\n").encode()
+        ]
+        parts.append("</table></section>")
+    met_count = sum(item.is_met for item in items)
+    head = (
+        f"<p><b>{escape(product)}</b> · {met_count}/{len(items)} 项符合 items met · "
+        "每项均由测量得出，证据为所依据声明、报告或检测结果的 SHA-256 前十二位。"
+        "<small>Every item is filled from measurements; evidence is the start of the SHA-256 of what was measured."
+        "</small></p>"
+    )
+    return (_PAGE_HEAD + head + "".join(parts) + "</main></body></html>\n").encode()
+
+
+def _mark(is_ok: bool, yes: str, no: str) -> str:
+    return f'<span class="{"ok" if is_ok else "bad"}">{yes if is_ok else no}</span>'
+
+
+def _shown(value: int, unit: str) -> str:
+    places = DECIMALS.get(unit.partition(" ")[0], 0)
+    return f"{value / 10**places:,.{places}f}"
 
 
 def _legality(evidence: Evidence, measures: list[Measure]) -> None:
@@ -295,6 +316,7 @@ def _runs(evidence: Evidence, measures: Mapping[str, list[Measure]]) -> None:
                     age <= QUALITY_AGE_DAYS_MAX,
                     "days",
                     digest,
+                    is_most=True,
                 )
             )
             score, least = used["quality"]["score_x100"], evidence.grant.thresholds.quality_score_min
@@ -340,6 +362,7 @@ def _product(evidence: Evidence, measures: Mapping[str, list[Measure]]) -> None:
             lacking + banned == 0,
             "parts",
             listing,
+            is_most=True,
         )
     )
     unreadable = 0
@@ -360,6 +383,7 @@ def _product(evidence: Evidence, measures: Mapping[str, list[Measure]]) -> None:
             unreadable == 0,
             "files",
             listing,
+            is_most=True,
         )
     )
 
@@ -373,6 +397,7 @@ def _of_finding(finding: Finding) -> Measure:
         finding.is_ok,
         finding.unit,
         finding.sha256,
+        is_most=True,
     )
 
 
@@ -397,11 +422,37 @@ def _day(text: str) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
+DECIMALS = {"hundredths": 2, "millionths": 6}
+"""Decimal places of a unit that counts parts."""
+
+UNITS = {
+    "hundredths": "分 points",
+    "days": "天 days",
+    "signers": "方 signers",
+    "runs": "次 runs",
+    "of 1": "—",
+    "departments": "个部门 departments",
+    "parts": "处 parts",
+    "files": "个文件 files",
+    "identifiers": "处 identifiers",
+    "occurrences": "处 occurrences",
+    "cells": "格 cells",
+    "millionths of AUC": "AUC",
+}
+"""Units as people read them; others are shown as they are."""
+
 _PAGE_HEAD = """<!DOCTYPE html>
 <html lang="zh"><head><meta charset="utf-8"><title>发布前评估报告 Pre-release report</title>
-<style>body{font-family:"Noto Sans CJK SC",sans-serif;max-width:60em;margin:2em auto;color:#1b1b1b}
-table{border-collapse:collapse;width:100%}
-th,td{border:1px solid #999;padding:.4em .6em;text-align:left;vertical-align:top}
-th{font-weight:normal;background:#f3f5f7;width:14em}ul{margin:0;padding-left:1.2em}</style></head>
-<body><h1>发布前评估报告<br><small>Pre-release report</small></h1>
+<style>body{font:15px/1.6 "Noto Sans CJK SC","PingFang SC","Microsoft YaHei",sans-serif;margin:0;background:#eef1f5;
+color:#1b2430}
+main{max-width:62em;margin:1.6em auto;padding:2em 2.4em;background:#fff;border-top:5px solid #1d5cbf}
+h1{margin:0 0 .4em;font-size:1.7em}h1 small{display:block;font-size:.5em;color:#66707c;font-weight:normal}
+h2{font-size:1.05em;margin:1.8em 0 .5em;padding-left:.6em;border-left:4px solid #1d5cbf}
+small{color:#66707c;font-weight:normal}table{border-collapse:collapse;width:100%;
+table-layout:fixed;font-size:.92em}th:nth-child(n+2){width:7em}th:nth-child(5){width:3em}
+th,td{padding:.4em .6em;text-align:left;vertical-align:top;border-bottom:1px solid #e3e7ec}
+th{background:#f4f6f9;font-weight:600}.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.ok{color:#17703f}.bad{color:#b3261e;font-weight:600}h2 .ok,h2 .bad{float:right;font-size:.85em}
+@media print{body{background:#fff}main{margin:0;padding:0;border:0}section{break-inside:avoid}}</style></head>
+<body><main><h1>发布前评估报告<small>Pre-release report</small></h1>
 """
