@@ -81,8 +81,20 @@ def list_products(home: Home = _HOME, as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show_product(product: Product, home: Home = _HOME, as_json: AsJson = False) -> None:
-    """产品的来龙去脉 | One product: its state and every act, from the chained events."""
+def show_product(
+    product: Annotated[str, typer.Argument(help="产品 id@版本,或登记编码 | product id@version, or registration code")],
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """产品的来龙去脉 | One product: every act; by its registration code: whence, whither, who did what, who answers.
+
+    Example: shufang product show SF-2026-MD-00000001-H2 --home out/site
+    """
+    from products import registration_code
+
+    if registration_code.is_valid(product):
+        _show_code(product, home, as_json=as_json)
+        return
     from factory.registry.store import Registry
     from factory.site.founding import open_site
 
@@ -92,6 +104,32 @@ def show_product(product: Product, home: Home = _HOME, as_json: AsJson = False) 
     lines = [f"{case.id}  {case.state}"]
     lines += [f"  {row['at']}  {row['act']:<18} {row['actor']}  {row.get('reason', '')}" for row in rows]
     show({"product": case.id, "state": case.state, "events": rows}, as_json=as_json, text="\n".join(lines))
+
+
+def _show_code(code: str, home: Path, *, as_json: bool) -> None:
+    from factory.site.founding import open_site
+    from products.lineage import find_package, four_answers
+
+    site = open_site(home)
+    package = find_package(site.packages, code)
+    if package is None:
+        show({"registration": code, "found": False}, as_json=as_json, text=f"{code}：{site.packages} 中没有此产品")
+        raise typer.Exit(1)
+    found = four_answers(package)
+    lines = [f"{found['registration']}  {found['product']}", "从哪里来 Whence"]
+    lines += [
+        f"  {row['resource']}  {row['holder']}  {row['platform']} {row['registration']}  "
+        f"质量 quality {row['quality_score_x100'] / 100:.2f}"
+        for row in found["whence"]
+    ]
+    whither = found["whither"]
+    lines += ["到哪里去 Whither", f"  {whither['scenario']} ({whither['purpose']})  {whither['grant']}"]
+    lines += [f"  至 until {whither['valid_until']}", "谁做了什么 Who did what"]
+    lines += [f"  {row['log_index']:>6}  {row['signer']:<14} {row['statement']}" for row in found["who_did_what"]]
+    lines += ["谁负责 Who answers for it"]
+    lines += [f"  {row['actor']:<14} {row['name_zh']} ({', '.join(row['roles'])})" for row in found["who_answers"]]
+    lines += [f"核验 verify: shufang verify {package} --root …"]
+    show(found, as_json=as_json, text="\n".join(lines))
 
 
 @app.command("build")
@@ -156,6 +194,51 @@ def register(product: Product, home: Home = _HOME, as_json: AsJson = False) -> N
         {"application_id": application},
         as_json=as_json,
         text=f"{application}\nNext, at the agency: shufang agency register {application} --home AGENCY --approve …",
+    )
+
+
+@app.command("renew")
+def renew(product: Product, home: Home = _HOME, as_json: AsJson = False) -> None:
+    """申请续证 | Ask to renew a registration, from 60 days before its end."""
+    _ask(product, home, "renewal", reason="续证 renewal", as_json=as_json)
+
+
+@app.command("correct")
+def correct(
+    *,
+    product: Product,
+    field: Annotated[str, typer.Option("--field", help="更正的项目 | what to correct, e.g. product.summary")],
+    value: Annotated[str, typer.Option("--value", help="更正为 | the right text")],
+    reason: Annotated[str, typer.Option("--reason", help="理由 | why")],
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """申请更正 | Ask to correct a text of a registration; what was signed changes with a new version only."""
+    _ask(product, home, "correction", reason=reason, field=field, value=value, as_json=as_json)
+
+
+@app.command("cancel")
+def cancel(
+    product: Product,
+    reason: Annotated[str, typer.Option("--reason", help="理由 | why")],
+    home: Home = _HOME,
+    as_json: AsJson = False,
+) -> None:
+    """申请注销 | Ask to cancel a registration."""
+    _ask(product, home, "cancellation", reason=reason, as_json=as_json)
+
+
+def _ask(
+    product: str, home: Path, kind: str, *, reason: str, field: str = "-", value: str = "-", as_json: bool
+) -> None:
+    application = f"reg-{product.replace('@', '-')}"[:96]
+    with _desk(home) as desk:
+        body = desk.agency().ask_registration(application, kind, reason=reason, field=field, value=value)
+    show(
+        body,
+        as_json=as_json,
+        text=f"{body['application_id']}：{body['state']}\nNext, at the agency: shufang agency settle {application} "
+        "--home AGENCY --approve --official … --reason …",
     )
 
 

@@ -473,6 +473,27 @@ def register(
     show(status, as_json=as_json)
 
 
+@app.command("settle")
+def settle(
+    *,
+    home: Home,
+    application_id: Annotated[str, typer.Argument()],
+    official: Official,
+    reason: Reason,
+    approve: Annotated[bool, typer.Option("--approve/--deny", help="同意或不同意 | approve or deny")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """办理续证、更正、注销 | Settle a renewal, correction or cancellation; without one asked, cancel."""
+    from factory.agency.registrations import Registrations
+
+    office = _office(home)
+    with _registry(office) as registry:
+        desk = Registrations(office, registry)
+        desk.settle(application_id, approve=approve, official=official, reason=reason)
+        status = desk.status(application_id)
+    show(status, as_json=as_json)
+
+
 @app.command("events")
 def events(home: Home, as_json: AsJson = False) -> None:
     """事件链 | The chain of events, verified."""

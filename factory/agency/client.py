@@ -118,6 +118,13 @@ class AgencyClient:
         """Return state, code and validity of an application; the envelope is the agency's signed answer."""
         return self.ask("registration.status", {"application_id": application_id})
 
+    def ask_registration(
+        self, application_id: str, kind: str, *, reason: str, field: str = "-", value: str = "-"
+    ) -> dict[str, Any]:
+        """Ask to renew, correct or cancel a registration; the agency's official then settles it."""
+        body = {"application_id": application_id, "kind": kind, "reason": reason, "field": field, "value": value}
+        return self.ask("registration.ask", body).body
+
     def deliver_prerelease(self, product: str, report: bytes) -> Envelope:
         """Hand the pre-release report to the data administration and return its signed receipt."""
         return self.ask("prerelease.deliver", {"product": product}, (report,)).envelope

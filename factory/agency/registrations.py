@@ -1,12 +1,20 @@
 """Registration of products at the agency: applications with seven blocks, and the codes given."""
 
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from factory.agency.errors import RequestRefusedError
 from factory.agency.office import Office
 from factory.lifecycle.machine import Refusal
-from factory.lifecycle.registration import Application, RegistrationFacts, move, valid_until
+from factory.lifecycle.registration import (
+    ASKED,
+    Application,
+    RegistrationFacts,
+    clocks,
+    move,
+    renewal_from,
+    valid_until,
+)
 from factory.registry.errors import CaseUnknownError
 from factory.registry.request import Agreement
 from factory.registry.store import Act, Case, Registry
@@ -14,6 +22,9 @@ from nodes.contract import canonical
 from nodes.contract.messages import parse
 from nodes.contract.signing import sha256_hex
 from nodes.contract.statement import time_text
+
+BEIJING = timezone(timedelta(hours=8))
+"""Working days are those of the agency's clock."""
 
 
 class Registrations:
@@ -83,8 +94,59 @@ class Registrations:
         )
         return self._registry.change(case, state=state, act=act, now=now, document=document)
 
+    def ask(
+        self, application_id: str, kind: str, *, sender: str, reason: str = "", field: str = "", value: str = ""
+    ) -> Case:
+        """Take the operator's application to renew, correct or cancel a registration.
+
+        Args:
+            application_id: of the first registration.
+            kind: ``renewal``, ``correction`` or ``cancellation``.
+            sender: who asks.
+            reason: why.
+            field: what a correction sets, one of ``CORRECTABLE``.
+            value: to what.
+
+        Raises:
+            RequestRefusedError: the state or a guard does not permit it; cites the clause.
+        """
+        if kind not in ASKED:
+            raise RequestRefusedError("registration.kind", f"expected one of {', '.join(ASKED)}")
+        case = self._registry.get("registration", application_id)
+        application = Application.model_validate(case.document["application"])
+        facts = self._facts(application, sender, reason=reason, end=case.document["valid_until"], field=field)
+        state = _permit(f"ask_{kind}", case.state, "operator", facts)
+        document = {**case.document, "asked": {"kind": kind, "field": field, "value": value, "reason": reason}}
+        act = Act(sender, "operator", application.registrant.organisation, f"registration.ask_{kind}", reason)
+        return self._registry.change(case, state=state, act=act, now=self._office.now(), document=document)
+
+    def settle(self, application_id: str, *, approve: bool, official: str, reason: str) -> Case:
+        """Decide what the operator asked; a cancellation may also come from the agency alone.
+
+        Raises:
+            RequestRefusedError: nothing was asked, or a guard does not permit it.
+        """
+        case = self._registry.get("registration", application_id)
+        application = Application.model_validate(case.document["application"])
+        document: dict[str, Any] = dict(case.document)
+        asked = document.pop("asked", None) or {"kind": "cancellation"}
+        facts = self._facts(application, application.registrant.actor, reason=reason, end=document["valid_until"])
+        act_name = asked["kind"] if approve else "deny"
+        state = _permit(act_name, case.state, "agency", facts)
+        now = self._office.now()
+        if approve and asked["kind"] == "renewal":
+            before = datetime.fromisoformat(document["valid_until"])
+            document["valid_until"] = time_text(valid_until(before, facts.agreement_until or before))
+        if approve and asked["kind"] == "correction":
+            block, _, name = asked["field"].partition(".")
+            body = document["application"]
+            document["application"] = {**body, block: {**body[block], name: asked["value"]}}
+            Application.model_validate(document["application"])
+        act = Act(official, "agency", self._office.identity.organisation, f"registration.{act_name}", reason)
+        return self._registry.change(case, state=state, act=act, now=now, document=document)
+
     def status(self, application_id: str) -> dict[str, Any]:
-        """Return state, code and validity of an application.
+        """Return state, code, validity and deadlines of an application.
 
         Raises:
             CaseUnknownError: no such application.
@@ -95,12 +157,16 @@ class Registrations:
             "state": case.state,
             "code": case.document["code"],
             "valid_until": case.document["valid_until"],
+            **_deadlines(case),
         }
 
-    def _facts(self, application: Application, sender: str, *, reason: str = "") -> RegistrationFacts:
+    def _facts(
+        self, application: Application, sender: str, *, reason: str = "", end: str = "", field: str = ""
+    ) -> RegistrationFacts:
         registered = frozenset(
             Application.model_validate(case.document["application"]).subject
-            for case in self._registry.cases("registration", state="coded")
+            for case in self._registry.cases("registration")
+            if case.document["code"] and case.state != "cancelled"
         )
         source = application.lawful_source
         return RegistrationFacts(
@@ -111,6 +177,8 @@ class Registrations:
             grant_sha256=self._grant_sha256(source.grant_id),
             agreement_until=self._agreement_until(source.agreement_id),
             reason=reason,
+            valid_until=datetime.fromisoformat(end) if end else None,
+            field=field,
         )
 
     def _grant_sha256(self, grant_id: str) -> str | None:
@@ -129,6 +197,19 @@ class Registrations:
             return Agreement.model_validate(self._registry.get("agreement", agreement_id).document).not_after
         except CaseUnknownError:
             return None
+
+
+def _deadlines(case: Case) -> dict[str, Any]:
+    applied = datetime.fromisoformat(case.document["application"]["applied_at"])
+    days = clocks(applied.astimezone(BEIJING).date())
+    end = case.document["valid_until"]
+    return {
+        "accept_by": days.accept_by.isoformat(),
+        "review_by": days.review_by.isoformat(),
+        "publicity_until": days.publicity_until.isoformat(),
+        "is_provisional": days.is_provisional,
+        "renewal_from": time_text(renewal_from(datetime.fromisoformat(end))) if end else "",
+    }
 
 
 def _permit(act: str, state: str, role: str, facts: RegistrationFacts) -> str:

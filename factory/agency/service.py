@@ -5,6 +5,7 @@
     grant.fetch          the grant with the registrars' envelopes (attachments)  operator
     registration.apply   seven blocks (attachment)              operator
     registration.status  state and code                         operator
+    registration.ask     renewal, correction or cancellation    operator
     prerelease.deliver   the pre-release report (attachment); the answer is the receipt  operator
     trust.fetch          current trust files (attachments)      every admitted actor
     he.public_key, he.decrypt, …   handlers of the key service, mounted by name
@@ -96,6 +97,7 @@ class AgencyService:
             "registration.status": Mounted(
                 lambda query, _: (self._registrations.status(_text(query, "application_id")), ())
             ),
+            "registration.ask": Mounted(self._ask_registration),
             "prerelease.deliver": Mounted(self._prerelease),
             "trust.fetch": Mounted(self._trust, frozenset()),
             **(mounted or {}),
@@ -180,6 +182,17 @@ class AgencyService:
 
     def _apply(self, query: Query, attachments: tuple[bytes, ...]) -> Answer:
         case = self._registrations.apply(_only(attachments), sender=query.sender)
+        return {"application_id": case.id, "state": case.state}, ()
+
+    def _ask_registration(self, query: Query, _attachments: tuple[bytes, ...]) -> Answer:
+        case = self._registrations.ask(
+            _text(query, "application_id"),
+            _text(query, "kind"),
+            sender=query.sender,
+            reason=_text(query, "reason"),
+            field=_text(query, "field"),
+            value=_text(query, "value"),
+        )
         return {"application_id": case.id, "state": case.state}, ()
 
     def _prerelease(self, query: Query, attachments: tuple[bytes, ...]) -> Answer:

@@ -1,15 +1,16 @@
 """Registration of a product version: the seven blocks, and when a code may be given. Pure.
 
-``applied → coded | refused``; ``coded → cancelled``. This is the internal registration that
-precedes every release; the national application (publicity of ten working days, national
-code) follows delivery within twenty working days and stands beside it.
+``applied → coded | refused``; ``coded → renewal_asked | correction_asked | cancellation_asked →
+coded | cancelled``. This is the internal registration that precedes every release; the national
+application (publicity of ten working days, national code) follows delivery within twenty
+working days and stands beside it.
 
 Source:
     发改数据规〔2025〕26号, articles 5, 7, 9, 13; regulations/NATIONAL.md section 1.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -17,6 +18,7 @@ from pydantic import Field
 from factory.lifecycle.machine import Permit, Refusal, Transition, decide
 from factory.registry.request import Form
 from nodes.contract.messages import Count, Hex32, Message, Name, Part, Text, Time
+from nodes.working_days import add_working_days
 
 YEARS_MAX = 3
 """Longest validity of a registration, in years (26号 art. 15)."""
@@ -26,6 +28,12 @@ EVIDENCE = ("NR-07-4",)
 LINK = ("REG-LINK", "GD-27-2", "REG-RESOURCE", "NR-05-1")
 PRODUCT = ("REG-PRODUCT", "SD-19-2", "JL-运营实施-13", "GD-27-1", "NR-05-2", "NO-16-1")
 ONCE = ("NR-09-1",)
+ACCEPT_DAYS, REVIEW_DAYS, PUBLICITY_DAYS = 3, 20, 10
+"""Working days to accept an application, to review its form, and of publicity (26号 art. 10 and 13)."""
+
+RENEW_DAYS_BEFORE = 60
+"""From how many days before its end a registration may be renewed (26号 art. 15)."""
+
 DECLARATION = ("NR-07-2",)
 REASON = ("NR-10-3",)
 
@@ -154,6 +162,8 @@ class RegistrationFacts:
         grant_sha256: digest of the grant that the agency issued under this id, if it did.
         agreement_until: end of the agreement.
         reason: of the official's decision, when one is recorded.
+        valid_until: end of the registration, once there is a code.
+        field: what a correction would set.
     """
 
     application: Application
@@ -163,6 +173,63 @@ class RegistrationFacts:
     grant_sha256: str | None
     agreement_until: datetime | None
     reason: str = ""
+    valid_until: datetime | None = None
+    field: str = ""
+
+
+CORRECTABLE = ("registrant.name_zh", "registrant.name_en", "product.summary", "scenario.title")
+"""What a correction may set: texts for people. What was signed changes with a new version only."""
+
+ASKED = {"renewal": "renewal_asked", "correction": "correction_asked", "cancellation": "cancellation_asked"}
+"""State per kind of later application."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Until when an application has to be dealt with.
+
+    Attributes:
+        accept_by, review_by: last days to accept it and to review its form.
+        publicity_until: last day of publicity if the review takes its whole time.
+        is_provisional: a day lies in a year whose holidays are not decreed yet.
+    """
+
+    accept_by: date
+    review_by: date
+    publicity_until: date
+    is_provisional: bool
+
+
+def clocks(applied: date) -> Clocks:
+    """Return the deadlines of an application of this day, in working days."""
+    accept, first = add_working_days(applied, ACCEPT_DAYS)
+    review, second = add_working_days(accept, REVIEW_DAYS)
+    publicity, third = add_working_days(review, PUBLICITY_DAYS)
+    return Clocks(accept, review, publicity, first or second or third)
+
+
+def renewal_from(end: datetime) -> datetime:
+    """Return from when a registration that ends at ``end`` may be renewed."""
+    return end - timedelta(days=RENEW_DAYS_BEFORE)
+
+
+def _in_renewal_window(facts: RegistrationFacts) -> Refusal | None:
+    if facts.valid_until is None or facts.now >= facts.valid_until:
+        return Refusal("registration.ended", "the registration has ended; apply for a first registration", PRODUCT)
+    opens = renewal_from(facts.valid_until)
+    if facts.now < opens:
+        return Refusal("registration.too_early", f"renewal opens {opens:%Y-%m-%d}, 60 days before the end", PRODUCT)
+    return None
+
+
+def _is_correctable(facts: RegistrationFacts) -> Refusal | None:
+    if facts.field not in CORRECTABLE:
+        return Refusal(
+            "registration.correction",
+            f"expected one of {', '.join(CORRECTABLE)}; anything signed changes with a new version",
+            BLOCKS,
+        )
+    return None
 
 
 def _in_own_name(facts: RegistrationFacts) -> Refusal | None:
@@ -230,7 +297,48 @@ TRANSITIONS: tuple[Transition[RegistrationFacts], ...] = (
         PRODUCT,
     ),
     Transition("refuse", _words("applied"), "refused", _words("agency"), (_reasoned,), REASON),
-    Transition("cancel", _words("coded"), "cancelled", _words("agency"), (_reasoned,), ("NR-09-7",)),
+    Transition(
+        "ask_renewal",
+        _words("coded"),
+        "renewal_asked",
+        _words("operator"),
+        (_in_own_name, _in_renewal_window, _sources_registered, _under_an_issued_grant),
+        PRODUCT,
+    ),
+    Transition(
+        "ask_correction",
+        _words("coded"),
+        "correction_asked",
+        _words("operator"),
+        (_in_own_name, _reasoned, _is_correctable),
+        BLOCKS,
+    ),
+    Transition(
+        "ask_cancellation",
+        _words("coded"),
+        "cancellation_asked",
+        _words("operator"),
+        (_in_own_name, _reasoned),
+        ("NR-09-7",),
+    ),
+    Transition(
+        "renewal",
+        _words("renewal_asked"),
+        "coded",
+        _words("agency"),
+        (_sources_registered, _under_an_issued_grant, _reasoned),
+        PRODUCT,
+    ),
+    Transition("correction", _words("correction_asked"), "coded", _words("agency"), (_reasoned,), BLOCKS),
+    Transition("deny", _words(*ASKED.values()), "coded", _words("agency"), (_reasoned,), REASON),
+    Transition(
+        "cancellation",
+        _words("coded", "cancellation_asked"),
+        "cancelled",
+        _words("agency"),
+        (_reasoned,),
+        ("NR-09-7",),
+    ),
 )
 
 

@@ -442,6 +442,28 @@ def test_the_whole_way_ends_in_a_package_that_verifies(factory):
     )
     failed = [(c.code, c.outcome, c.evidence) for c in report.checks if c.outcome != "ok"]
     assert (report.exit_code, failed) == (0, [])
+    _later_applications(factory, registrations, application_id, code)
+
+
+def _later_applications(factory, registrations, application_id, code):
+    """The operator asks over the agency's service; the official settles."""
+    with pytest.raises(NodeRefusedError, match="renewal opens"):
+        factory.client.ask_registration(application_id, "renewal", reason="in good time")
+    ask = factory.client.ask_registration
+    ask(application_id, "correction", reason="typing error", field="product.summary", value="the right summary")
+    with pytest.raises(NodeRefusedError):
+        ask(application_id, "cancellation", reason="while another waits")
+    registrations.settle(application_id, approve=True, official="official", reason="evident")
+    case = factory.registry.get("registration", application_id)
+    assert case.document["application"]["product"]["summary"] == "the right summary"
+    ask(application_id, "cancellation", reason="withdrawn")
+    registrations.settle(application_id, approve=False, official="official", reason="still in use")
+    assert registrations.status(application_id)["state"] == "coded"
+    ask(application_id, "cancellation", reason="withdrawn")
+    registrations.settle(application_id, approve=True, official="official", reason="agreed")
+    status = registrations.status(application_id)
+    assert (status["state"], status["code"]) == ("cancelled", code)
+    assert status["accept_by"] < status["review_by"] < status["publicity_until"]
 
 
 def _every_gap_is_refused(factory, folder, now):

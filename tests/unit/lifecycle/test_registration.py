@@ -1,0 +1,148 @@
+"""Registration after its first code: clocks in working days, renewal window, correction, cancellation."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from factory.lifecycle.machine import Permit, Refusal
+from factory.lifecycle.registration import Application, RegistrationFacts, clocks, move, renewal_from, valid_until
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+END = NOW + timedelta(days=59)
+_HEX = "ab" * 32
+
+
+def application() -> Application:
+    return Application.model_validate(
+        {
+            "application_id": "reg-p-1",
+            "registrant": {"actor": "operator", "organisation": "org", "name_zh": "甲", "name_en": "A"},
+            "lawful_source": {"basis": "b", "agreement_id": "a-1", "grant_id": "g-1", "grant_sha256": _HEX},
+            "resources": (
+                {
+                    "resource": "res.a",
+                    "version": 1,
+                    "holder": "node-a",
+                    "statement_sha256": _HEX,
+                    "registration_platform": "cn",
+                    "registration_code": "R-1",
+                    "registration_valid_until": "2027-03-02T08:00:00Z",
+                    "quality_score_x100": 9000,
+                },
+            ),
+            "evidence": {
+                "log_origin": "log.op/2026",
+                "stored_at": "2026-03-01T08:00:00Z",
+                "entries": ({"name": "n", "sha256": _HEX, "log_index": 0},),
+            },
+            "product": {
+                "id": "p",
+                "product_version": "1",
+                "form": "model",
+                "name_zh": "甲",
+                "name_en": "A",
+                "summary": "s",
+                "files": ({"path": "data/product/m", "sha256": _HEX},),
+            },
+            "scenario": {"scenario": "sc", "title": "t", "purpose": "p", "request_sha256": _HEX},
+            "risk": {
+                "prerelease_sha256": _HEX,
+                "reviews_sha256": (_HEX, _HEX),
+                "tests": ("t",),
+                "leaves_country": False,
+            },
+            "applied_at": "2026-03-02T08:00:00Z",
+        }
+    )
+
+
+def facts() -> RegistrationFacts:
+    return RegistrationFacts(
+        application=application(),
+        sender="operator",
+        now=NOW,
+        registered=frozenset({"p@1"}),
+        grant_sha256=_HEX,
+        agreement_until=NOW + timedelta(days=900),
+        reason="because",
+        valid_until=END,
+        field="product.summary",
+    )
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "role", "change", "code"),
+    [
+        ("ask_renewal", "coded", "operator", {"valid_until": NOW + timedelta(days=61)}, "registration.too_early"),
+        ("ask_renewal", "coded", "operator", {"valid_until": NOW}, "registration.ended"),
+        ("ask_renewal", "coded", "operator", {"sender": "another"}, "registration.registrant"),
+        ("ask_renewal", "coded", "operator", {"agreement_until": NOW}, "registration.agreement"),
+        ("ask_renewal", "coded", "operator", {"grant_sha256": None}, "registration.grant"),
+        ("ask_correction", "coded", "operator", {"field": "product.files"}, "registration.correction"),
+        ("ask_correction", "coded", "operator", {"reason": " "}, "registration.reason"),
+        ("ask_cancellation", "coded", "operator", {"reason": ""}, "registration.reason"),
+        ("renewal", "renewal_asked", "agency", {"reason": ""}, "registration.reason"),
+        ("deny", "renewal_asked", "agency", {"reason": ""}, "registration.reason"),
+    ],
+)
+def test_a_gap_is_refused_with_its_code(act: str, state: str, role: str, change: dict, code: str) -> None:
+    answer = move(act, state=state, role=role, facts=replace(facts(), **change))
+    assert isinstance(answer, Refusal)
+    assert answer.code == code
+    assert answer.clauses
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "role"),
+    [
+        ("renewal", "coded", "agency"),
+        ("ask_renewal", "cancelled", "operator"),
+        ("ask_renewal", "renewal_asked", "operator"),
+        ("renewal", "renewal_asked", "operator"),
+        ("cancellation", "cancelled", "agency"),
+    ],
+)
+def test_another_state_or_role_is_refused(act: str, state: str, role: str) -> None:
+    assert isinstance(move(act, state=state, role=role, facts=facts()), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("asked", "state", "settled", "target"),
+    [
+        ("ask_renewal", "renewal_asked", "renewal", "coded"),
+        ("ask_correction", "correction_asked", "correction", "coded"),
+        ("ask_cancellation", "cancellation_asked", "cancellation", "cancelled"),
+        ("ask_cancellation", "cancellation_asked", "deny", "coded"),
+    ],
+)
+def test_what_the_operator_asks_the_agency_settles(asked: str, state: str, settled: str, target: str) -> None:
+    first = move(asked, state="coded", role="operator", facts=facts())
+    assert isinstance(first, Permit)
+    assert first.target == state
+    second = move(settled, state=state, role="agency", facts=facts())
+    assert isinstance(second, Permit)
+    assert second.target == target
+
+
+def test_the_renewal_window_opens_sixty_days_before_the_end() -> None:
+    at_the_edge = replace(facts(), valid_until=NOW + timedelta(days=60))
+    assert isinstance(move("ask_renewal", state="coded", role="operator", facts=at_the_edge), Permit)
+    assert renewal_from(NOW) == NOW - timedelta(days=60)
+
+
+def test_the_agreement_ends_a_registration_sooner_than_three_years() -> None:
+    assert valid_until(NOW, NOW + timedelta(days=100)) == NOW + timedelta(days=100)
+    assert valid_until(NOW, NOW + timedelta(days=9000)) == NOW + timedelta(days=1095)
+
+
+def test_clocks_run_in_working_days() -> None:
+    # 2 March 2026 is a Monday; the Qingming holiday (4 to 6 April) interrupts the review's successor.
+    found = clocks(date(2026, 3, 2))
+    assert (found.accept_by, found.review_by) == (date(2026, 3, 5), date(2026, 4, 2))
+    assert found.publicity_until == date(2026, 4, 17)
+    assert not found.is_provisional
+
+
+def test_a_year_whose_holidays_are_not_decreed_is_provisional() -> None:
+    assert clocks(date(2035, 3, 1)).is_provisional
