@@ -211,7 +211,7 @@ def read_changes(agency: Path) -> list[StatusChange]:
 
 def signatures(agency: Path, change: StatusChange, *, now: datetime) -> dict[str, tuple[str, ...]]:
     """Return the roles of every actor whose signature on the change verifies."""
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for path in sorted((agency / FOLDER / change.id).glob("*.dsse.json")):
         for actor in _actors(agency).actors:
             if not actor.is_valid_at(now) or path.name != f"{actor.id}.dsse.json":

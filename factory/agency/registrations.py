@@ -114,7 +114,7 @@ class Registrations:
             raise RequestRefusedError("registration.kind", f"expected one of {', '.join(ASKED)}")
         case = self._registry.get("registration", application_id)
         application = Application.model_validate(case.document["application"])
-        facts = self._facts(application, sender, reason=reason, end=case.document["valid_until"], field=field)
+        facts = self._facts(application, sender, reason=reason, end=str(case.document["valid_until"]), field=field)
         state = _permit(f"ask_{kind}", case.state, "operator", facts)
         document = {**case.document, "asked": {"kind": kind, "field": field, "value": value, "reason": reason}}
         act = Act(sender, "operator", application.registrant.organisation, f"registration.ask_{kind}", reason)
@@ -200,9 +200,9 @@ class Registrations:
 
 
 def _deadlines(case: Case) -> dict[str, Any]:
-    applied = datetime.fromisoformat(case.document["application"]["applied_at"])
-    days = clocks(applied.astimezone(BEIJING).date())
-    end = case.document["valid_until"]
+    application = Application.model_validate(case.document["application"])
+    days = clocks(application.applied_at.astimezone(BEIJING).date())
+    end = str(case.document["valid_until"])
     return {
         "accept_by": days.accept_by.isoformat(),
         "review_by": days.review_by.isoformat(),

@@ -9,6 +9,7 @@ import typer
 
 BENCHES = {
     "log": "factory.bench.log",
+    "verify": "factory.bench.verify",
     "quality": "factory.bench.quality",
 }
 """Module by name; each has ``run(*, rows: int | None) -> dict``."""
