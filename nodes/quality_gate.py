@@ -19,7 +19,7 @@ from typing import Any
 
 from nodes import tables, tickets
 from nodes.books import Books, ResourceRecord, ResourceState
-from nodes.catalogue_entries import CatalogueEntry, file_name
+from nodes.catalogue_entries import CatalogueEntry, file_name, read_catalogue
 from nodes.contract import canonical
 from nodes.contract.errors import ContractError
 from nodes.contract.signing import Envelope, sha256_hex, sign
@@ -334,6 +334,14 @@ def _job(entry: CatalogueEntry, delivered_at: datetime | None, settings: NodeSet
     previous = folder / "report.json"
     if previous.is_file():
         arguments += ["--previous", str(previous)]
+    # Weights and thresholds of the department for this resource; printed with the report.
+    profile = settings.home / "profiles" / file_name(entry.id).replace(".toml", ".json")
+    if profile.is_file():
+        arguments += ["--profile", str(profile)]
+    for other in read_catalogue(settings.catalogue).values():
+        # Files only: a rule between a table and a database is not assessed, and says so.
+        if other.id != entry.id and not other.storage.is_database:
+            arguments += ["--reference", f"{other.id}={other.path_in(settings.home)}"]
     return arguments
 
 

@@ -81,7 +81,15 @@ def _assessed(options: argparse.Namespace) -> dict[str, Any]:
         options.table, encoding=options.encoding, delivered_at=options.delivered_at, table=options.inner_table
     )
     previous = _read_report(options.previous) if options.previous else None
-    assessment = assess(source, rules, now=options.now or datetime.now(UTC), profile=weights, previous=previous)
+    references = {name: source_of(Path(path)) for name, _, path in (text.partition("=") for text in options.reference)}
+    assessment = assess(
+        source,
+        rules,
+        now=options.now or datetime.now(UTC),
+        profile=weights,
+        previous=previous,
+        references=references,
+    )
     report = report_json(
         assessment,
         resource=options.resource,
@@ -178,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--suite", type=Path, required=True, help="suite JSON")
     run.add_argument("--out", type=Path, required=True, help="folder for report.json and the pages")
     run.add_argument("--profile", type=Path, help="weights and thresholds, JSON")
+    run.add_argument("--reference", action="append", default=[], help="RESOURCE=FILE of another table, repeatable")
     run.add_argument("--previous", type=Path, help="report.json of the delivery before")
     run.add_argument("--delivered-at", type=_moment, help="ISO time of the delivery; the file's time if not given")
     run.add_argument("--now", type=_moment, help="ISO time of the run")

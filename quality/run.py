@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 # Days of a promise are days of the department's calendar.
 CHINA = timezone(timedelta(hours=8), "Asia/Shanghai")
 DELIVERY = "expect_table_delivery_to_be_within_days"
-Reason = Literal["", "source", "column_missing", "no_rows", "nothing_to_check", "too_few_rows", "could_not_run"]
+REFERENCE = "expect_column_values_to_be_in_resource"
+"""Each value stands in ``other_column`` of another ``resource`` of the same node."""
+Reason = Literal[
+    "", "source", "reference", "column_missing", "no_rows", "nothing_to_check", "too_few_rows", "could_not_run"
+]
 # One cell in a hundred may be unreadable before the column counts as broken.
 _UNREADABLE_ONE_IN = 100
 
@@ -105,6 +109,7 @@ def assess(
     now: datetime,
     profile: Profile = DEFAULT_PROFILE,
     previous: Mapping[str, Any] | None = None,
+    references: Mapping[str, Source] | None = None,
     memory_limit_mb: int = 1_024,
 ) -> Assessment:
     """Run a suite on a table.
@@ -115,13 +120,16 @@ def assess(
         now: aware time of the run; promises of freshness are judged against it.
         profile: weights and thresholds.
         previous: report JSON of the last delivery, for changes and the trend.
+        references: other resources of the node by catalogue id, for rules between tables.
         memory_limit_mb: memory of DuckDB before it spills.
     """
     if now.tzinfo is None:
         raise ValueError("expected an aware time")
     try:
         with open_source(source, suite, memory_limit_mb=memory_limit_mb) as opened:
-            return _assess_opened(opened, source, suite, profile=profile, previous=previous, now=now)
+            return _assess_opened(
+                opened, source, suite, profile=profile, previous=previous, references=references or {}, now=now
+            )
     except SourceError as error:
         access = RuleResult(_READABLE, "fail", rows=1, failing=1, aggregate=True)
         rest = [RuleResult(rule, "not_assessed", "source") for rule in suite.rules]
@@ -145,6 +153,7 @@ def _assess_opened(
     *,
     profile: Profile,
     previous: Mapping[str, Any] | None,
+    references: Mapping[str, Source],
     now: datetime,
 ) -> Assessment:
     rows = int(opened.connection.execute(f"SELECT count(*) FROM {BATCH}").fetchall()[0][0])  # noqa: S608 - fixed name
@@ -161,7 +170,7 @@ def _assess_opened(
     elif rows < ROWS_MIN:
         findings.append("source.too_small")
     own = _own_results(opened, suite, rows, missing)
-    results = _Run(opened, suite, rows, now).results()
+    results = _Run(opened, suite, rows, now, references).results()
     return _assessment(
         suite,
         profile,
@@ -266,7 +275,10 @@ _TYPE_ZH: dict[ColumnType, str] = {"text": "文本", "integer": "整数", "numbe
 class _Run:
     """The rules of one suite on one opened table."""
 
-    def __init__(self, opened: Opened, suite: Suite, rows: int, now: datetime) -> None:
+    def __init__(
+        self, opened: Opened, suite: Suite, rows: int, now: datetime, references: Mapping[str, Source]
+    ) -> None:
+        self._references = references
         self._connection = opened.connection
         self._opened = opened
         self._suite = suite
@@ -285,6 +297,9 @@ class _Run:
             early = self._early(rule)
             if early is not None:
                 done[rule.id] = early
+                continue
+            if rule.type == REFERENCE:
+                done[rule.id] = self._referential(rule)
                 continue
             planned = (
                 freshness_plan(rule, today=self._today)
@@ -314,6 +329,33 @@ class _Run:
         if any(name not in self._types for name in rule.columns):
             return RuleResult(rule, "not_assessed", "column_missing")
         return None
+
+    def _referential(self, rule: Rule) -> RuleResult:
+        """Judge a rule between two tables by an anti-join; what the other table cannot give is not assessed."""
+        source, other = self._references.get(str(rule.kwargs.get("resource"))), str(rule.kwargs.get("other_column"))
+        if source is None:
+            return RuleResult(rule, "not_assessed", "reference")
+        keys = Suite(self._suite.name, self._suite.version, {other: "text"}, (), self._suite.null_values)
+        try:
+            with open_source(source, keys) as opened:
+                if other not in opened.columns:
+                    return RuleResult(rule, "not_assessed", "reference")
+                known = opened.connection.sql(
+                    f"SELECT DISTINCT {quoted(other)} AS known FROM {BATCH} WHERE {quoted(other)} IS NOT NULL"  # noqa: S608 - quoted names
+                ).to_arrow_table()
+        except SourceError:
+            return RuleResult(rule, "not_assessed", "reference")
+        column = quoted(str(rule.kwargs["column"]))
+        self._connection.register("reference_keys", known)
+        filled, failing = self._connection.execute(
+            f"SELECT count({column}), count(*) FILTER ({column} IS NOT NULL AND known IS NULL)"  # noqa: S608 - quoted names
+            f" FROM {BATCH} LEFT JOIN reference_keys ON CAST({column} AS VARCHAR) = known"
+        ).fetchall()[0]
+        self._connection.unregister("reference_keys")
+        if not filled:
+            return RuleResult(rule, "not_assessed", "nothing_to_check")
+        fine = int(failing) * 1_000_000 <= rule.allowed_micro * int(filled)
+        return RuleResult(rule, "pass" if fine else "fail", "", self._rows, self._rows - int(filled), int(failing))
 
     def _execute(self, plans: list[tuple[Rule, Plan]], slow: list[Rule], done: dict[str, RuleResult]) -> None:
         from quality import codes, expectations

@@ -103,6 +103,7 @@ GRADE: dict[str, tuple[str, str]] = {
 }
 REASON: dict[str, tuple[str, str]] = {
     "source": ("数据源无法读取", "the source could not be read"),
+    "reference": ("对照的数据资源不可用", "the other resource is not available"),
     "column_missing": ("缺少所需的列", "a column it needs is missing"),
     "no_rows": ("表中没有数据行", "the table has no rows"),
     "nothing_to_check": ("没有可评估的元素（B = 0）", "nothing to evaluate (B = 0)"),
