@@ -8,6 +8,7 @@ reading of the file, ours also the report and its pages; ``process_cpu_s`` and
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from factory.errors import FactoryError
 ROWS = 1_000_000
 PEER_ROWS_MAX = 2_000_000
 """Beyond this the peer is left out: its memory grows with the table."""
+CHUNK_ROWS = 1_000_000
 _SEED, _AS_OF = 20260301, date(2026, 3, 1)
 
 
@@ -42,15 +44,11 @@ def run(*, rows: int | None = None) -> dict[str, Any]:
     Raises:
         QualityBenchError: an engine did not finish.
     """
-    from nodes.sample.registers import write_linked_registers
-
     count = ROWS if rows is None else rows
     with tempfile.TemporaryDirectory(prefix="bench-quality-") as name:
         folder = Path(name)
         began = time.perf_counter()
-        planted = write_linked_registers(
-            folder, count, max(100, count // 20), seed=_SEED, as_of=_AS_OF, suffix=".parquet"
-        )["persons"]
+        planted = _write_table(folder, count)
         generate_s = time.perf_counter() - began
         suite = folder / "suite.json"
         suite.write_text(json.dumps(_suite(), ensure_ascii=False), encoding="utf-8")
@@ -70,7 +68,7 @@ def run(*, rows: int | None = None) -> dict[str, Any]:
             "rows": count,
             "rules": ours["rules"],
             "generate_wall_s": round(generate_s, 3),
-            **_recall(planted.errors, ours["counts"]),
+            **_recall(planted, ours["counts"], alone=count <= CHUNK_ROWS),
         }
         if count <= PEER_ROWS_MAX:
             peer, peer_cost = _engine("gx_pandas", folder)
@@ -79,6 +77,33 @@ def run(*, rows: int | None = None) -> dict[str, Any]:
             found["counts_equal"] = peer["counts"] == ours["counts"]
             found["times_less_cpu"] = round(found["gx_pandas_cpu_s"] / max(found["cpu_s"], 0.01), 2)
     return found
+
+
+def _write_table(folder: Path, rows: int, *, chunk_rows: int = CHUNK_ROWS) -> dict[str, int]:
+    """Write the table, a large one in chunks, and return how many errors of each kind it has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from nodes.sample.registers import write_linked_registers
+
+    errors: dict[str, int] = {}
+    writer: Any = None
+    for number, start in enumerate(range(0, rows, chunk_rows)):
+        size = min(chunk_rows, rows - start)
+        part = folder / f"part-{number}"
+        planted = write_linked_registers(
+            part, size, max(100, size // 20), seed=_SEED + 2 * number, as_of=_AS_OF, suffix=".parquet"
+        )["persons"]
+        for kind, places in planted.errors.items():
+            errors[kind] = errors.get(kind, 0) + len(places)
+        table = pq.read_table(part / "persons.parquet")
+        numbers = pa.array([f"{number:03d}-{text}" for text in table["record_no"].to_pylist()])
+        table = table.set_column(table.column_names.index("record_no"), "record_no", numbers)
+        writer = writer or pq.ParquetWriter(folder / "persons.parquet", table.schema, compression="zstd")
+        writer.write_table(table)
+        shutil.rmtree(part)
+    writer.close()
+    return errors
 
 
 def _figures(prefix: str, done: Mapping[str, Any], cost: Cost) -> dict[str, Any]:
@@ -119,9 +144,14 @@ _CAUGHT_BY: Mapping[str, tuple[str, int]] = {
 }
 
 
-def _recall(errors: Mapping[str, tuple[int, ...]], counts: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """Compare what was planted with what was counted, and every other rule with none."""
-    expected = {rule: len(errors[kind]) * times for kind, (rule, times) in _CAUGHT_BY.items()}
+def _recall(errors: Mapping[str, int], counts: Mapping[str, list[Any]], *, alone: bool) -> dict[str, Any]:
+    """Compare what was planted with what was counted, and every other rule with none.
+
+    Chunks are drawn one by one, so a few identity numbers occur in two of them: really repeated, not planted.
+    """
+    expected = {rule: errors[kind] * times for kind, (rule, times) in _CAUGHT_BY.items()}
+    if not alone:
+        counts = {rule: count for rule, count in counts.items() if rule != "Q-ID-2"}
     found = {rule: counts[rule][2] for rule in expected}
     others = sum(int(count[2]) for rule, count in counts.items() if rule not in expected and count[2] is not None)
     return {
