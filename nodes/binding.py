@@ -68,4 +68,5 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise StorageError(f"expected to be able to write {path} ({error.strerror})") from error

@@ -214,6 +214,7 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise KeyFileError(f"expected to be able to write {path} ({error.strerror})") from error
 
 

@@ -1,6 +1,7 @@
 """Errors of the registry.
 
 RegistryError
+├── RegistryUnusableError  the disk refused, or the file is no registry; nothing was changed
 ├── CaseUnknownError      no such request, grant, product or registration
 ├── CaseExistsError       the name is taken
 ├── CaseChangedError      somebody else changed it meanwhile; read again
@@ -18,6 +19,13 @@ class RegistryError(FactoryError):
     """Root of the errors of the registry."""
 
     code: ClassVar[str] = "registry.error"
+
+
+class RegistryUnusableError(RegistryError):
+    """The disk refused, or the file is no registry; nothing was changed."""
+
+    code = "registry.unusable"
+    retryable = True
 
 
 class CaseUnknownError(RegistryError):

@@ -18,7 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from factory.registry.errors import CaseChangedError, CaseExistsError, CaseUnknownError, ChainBrokenError
+from factory.registry.errors import (
+    CaseChangedError,
+    CaseExistsError,
+    CaseUnknownError,
+    ChainBrokenError,
+    RegistryUnusableError,
+)
 from nodes.contract import canonical
 from nodes.contract.canonical import JsonObject
 from nodes.contract.signing import sha256_hex
@@ -94,7 +100,8 @@ class Registry:
     def __init__(self, url: str) -> None:
         """Open, and lay out if new, the registry at an SQLAlchemy URL."""
         self._engine = _engine(url)
-        _tables().create_all(self._engine)
+        with _usable(self._engine):
+            _tables().create_all(self._engine)
 
     @classmethod
     def at(cls, path: Path) -> "Registry":
@@ -116,7 +123,7 @@ class Registry:
     @contextlib.contextmanager
     def transaction(self) -> Iterator["Connection"]:
         """Hold the writer's lock; all changes inside happen, or none."""
-        with self._engine.begin() as connection:
+        with _usable(self._engine), self._engine.begin() as connection:
             yield connection
 
     def create(
@@ -308,6 +315,22 @@ def _tables() -> Any:
     )
     Index("events_of_case", events.c.kind, events.c.case_id)
     return metadata
+
+
+@contextlib.contextmanager
+def _usable(engine: "Engine") -> Iterator[None]:
+    from sqlalchemy.exc import DatabaseError, IntegrityError
+
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DatabaseError as error:
+        engine.dispose()
+        raise RegistryUnusableError(
+            f"expected to be able to use the registry {engine.url.database or ''} ({error.orig}); check the room on "
+            "its disk and what runs, and run the command again"
+        ) from error
 
 
 def _engine(url: str) -> "Engine":

@@ -18,7 +18,7 @@ from factory.demo.run import DemoDataError, DemoFolderError, run_demo
 from factory.hub.superlink import HubSettings, HubStartError
 from factory.hub.superlink import run as run_hub
 from factory.identity import create_identity
-from factory.registry.errors import CaseUnknownError
+from factory.registry.errors import CaseUnknownError, RegistryUnusableError
 from factory.registry.store import Act, Registry
 from factory.site.founding import UNFINISHED, SiteExistsError, SiteMissingError, made_whole, open_site
 from factory.site.layout import Site
@@ -27,6 +27,7 @@ from factory.site.stack import start_stack
 from factory.terminal import in_our_words
 from factory.workshop import StepRefusedError, Workshop
 from nodes import cli as node_cli
+from quality import pages
 from tests.offices import NOW
 
 ROOT = Path(__file__).parents[2]
@@ -254,6 +255,30 @@ def test_a_step_that_comes_too_early_names_the_one_before_it(workshop):
         workshop.register("building@1.0.0")
     with pytest.raises(CaseUnknownError):
         workshop.lay_release("none@1.0.0")
+
+
+def test_a_file_that_is_no_registry_is_one_message(tmp_path):
+    (tmp_path / "registry.db").write_bytes(b"no database" * 100)
+    with pytest.raises(RegistryUnusableError, match="not a database"):
+        Registry.at(tmp_path / "registry.db")
+
+
+def test_a_registry_on_a_full_disk_is_one_message_and_keeps_what_it_had(tmp_path):
+    act = Act("op", "operator", "o", "product.start")
+    with Registry.at(tmp_path / "registry.db") as registry:
+        registry.create("product", "a@1.0.0", state="built", document={}, act=act, now=NOW)
+        with pytest.raises(RegistryUnusableError, match="full"), registry.transaction() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")
+            registry._record(connection, ("product", "b@1.0.0", "built"), Act("op", "o", "o", "x", "y" * 9000), NOW)
+        assert [case.id for case in registry.cases("product")] == ["a@1.0.0"]
+        assert registry.verify_chain() == 1
+
+
+def test_a_report_that_cannot_be_written_leaves_no_half_of_it(tmp_path):
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        pages.replace(tmp_path / "report.html", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_hub_that_does_not_answer_is_no_traceback():
