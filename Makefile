@@ -70,7 +70,7 @@ docs: $(VENV)/.dev  ## regenerate the generated reference pages and check the li
 	$(BIN)/python -m docs.build
 
 lock:  ## resolve the lock files anew (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra factory --extra sources --extra reports pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra factory pyproject.toml -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove the environment and everything that was made
