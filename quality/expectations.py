@@ -23,9 +23,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from quality.deferred import load_when_used
+
 # Read by the library at import. It has no telemetry in this version; older ones had.
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ.setdefault("TQDM_DISABLE", "1")
+# Needed by few rules: 50 MB and 0.7 CPU-s of every run.
+load_when_used("scipy.stats")
 with warnings.catch_warnings():
     # The library imports modules that Python 3.11 calls deprecated.
     warnings.simplefilter("ignore")
