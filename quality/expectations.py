@@ -28,11 +28,11 @@ from quality.deferred import load_when_used
 # Read by the library at import. It has no telemetry in this version; older ones had.
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 os.environ.setdefault("TQDM_DISABLE", "1")
-# Needed by few rules: 50 MB and 0.7 CPU-s of every run.
-load_when_used("scipy.stats")
 with warnings.catch_warnings():
     # The library imports modules that Python 3.11 calls deprecated.
     warnings.simplefilter("ignore")
+    # Needed by few rules: 50 MB and 0.7 CPU-s of every run.
+    load_when_used("scipy.stats")
     import great_expectations as gx
     import great_expectations.expectations as gxe
     from great_expectations.data_context.types.base import ProgressBarsConfig
