@@ -9,6 +9,7 @@ HomeError
 ├── HomeMissingError      no such home, or a file of it is missing
 ├── HomeExistsError       making a home where one is
 ├── UnsafeKeyFileError    a key that others on the machine may read
+├── CertificateExpiredError   the agency's certificate of this home has ended
 └── AdmissionError        the agency's answer does not fit this home
 """
 
@@ -72,6 +73,12 @@ class UnsafeKeyFileError(HomeError):
     code = "home.unsafe_key"
 
 
+class CertificateExpiredError(HomeError):
+    """The certificate with which this home reaches the relay has ended."""
+
+    code = "home.certificate_expired"
+
+
 class AdmissionError(HomeError):
     """The agency's answer is not for this actor, not for its key, or not under its pinned root."""
 
@@ -124,8 +131,21 @@ class Identity:
 
     @property
     def tls_certificate_path(self) -> Path:
-        """Where the agency-issued certificate is."""
-        return _present(self.home / "certs" / "tls.crt", "ask the agency to admit this actor, then install its answer")
+        """Where the agency-issued certificate is; it is in force.
+
+        Raises:
+            HomeMissingError: there is none.
+            CertificateExpiredError: it has ended; nobody would answer.
+        """
+        path = _present(self.home / "certs" / "tls.crt", "ask the agency to admit this actor, then install its answer")
+        ends = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+        if ends <= datetime.now(UTC):
+            raise CertificateExpiredError(
+                f"expected a certificate of {self.id} in force, it ended at {ends:%Y-%m-%d}; run: shufang identity "
+                f"rotate --home {shlex.quote(str(self.home))}, have the agency take its enrolment.json with `shufang "
+                "agency rotate`, and install the answer"
+            )
+        return path
 
     @property
     def ca_path(self) -> Path:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ from factory import cli
 from factory.demo.run import DemoDataError, DemoFolderError, run_demo
 from factory.hub.superlink import HubSettings, HubStartError
 from factory.hub.superlink import run as run_hub
-from factory.identity import create_identity
+from factory.identity import CertificateExpiredError, create_identity, load_identity
 from factory.registry.errors import CaseUnknownError, RegistryUnusableError
 from factory.registry.store import Act, Registry
 from factory.site.founding import UNFINISHED, SiteExistsError, SiteMissingError, made_whole, open_site
@@ -28,6 +29,7 @@ from factory.terminal import in_our_words
 from factory.workshop import StepRefusedError, Workshop
 from nodes import cli as node_cli
 from quality import pages
+from tests import offices
 from tests.offices import NOW
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +111,15 @@ def test_a_key_that_others_may_read_is_refused_with_the_command_that_helps(shufa
     assert code == 1
     assert "home.unsafe_key" in err
     assert "chmod 600" in err
+
+
+def test_an_expired_certificate_is_said_before_anybody_is_asked(tmp_path):
+    made = offices.world(tmp_path, now=datetime.now(UTC) - timedelta(days=500))
+    bank = made.add("bank", "bank-org", "application_unit")
+    made.publish()
+    made.install()
+    with pytest.raises(CertificateExpiredError, match="shufang identity rotate --home"):
+        load_identity(bank.home).tls_certificate_path  # noqa: B018
 
 
 def test_wrong_use_of_verify_ends_with_4_because_2_is_a_verdict(shufang):
