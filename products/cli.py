@@ -21,11 +21,11 @@ _MARKS = {"ok": "✓", "failed": "✗", "warning": "!", "skipped": "·"}
 _VERDICTS = {
     "valid": ("有效", "VALID"),
     "invalid": ("无效", "INVALID"),
-    "suspended": ("内容真实,但已暂停", "GENUINE, BUT SUSPENDED"),
-    "revoked": ("内容真实,但已撤销", "GENUINE, BUT REVOKED"),
-    "superseded": ("内容真实,但已被新版本替代", "GENUINE, BUT SUPERSEDED"),
-    "expired": ("内容真实,但已过有效期", "GENUINE, BUT EXPIRED"),
-    "unknown": ("内容与签名自洽,状态未知", "CONSISTENT, STATUS UNKNOWN"),
+    "suspended": ("内容真实，但已暂停", "GENUINE, BUT SUSPENDED"),
+    "revoked": ("内容真实，但已撤销", "GENUINE, BUT REVOKED"),
+    "superseded": ("内容真实，但已被新版本替代", "GENUINE, BUT SUPERSEDED"),
+    "expired": ("内容真实，但已过有效期", "GENUINE, BUT EXPIRED"),
+    "unknown": ("内容与签名自洽，状态未知", "CONSISTENT, STATUS UNKNOWN"),
 }
 
 app = typer.Typer(
@@ -60,14 +60,14 @@ def verify_command(
     as_json: Annotated[bool, typer.Option("--json", help="输出 JSON。Print JSON.")] = False,
     lang: Annotated[str, typer.Option("--lang", help="zh 或 en。zh or en.")] = "zh",
 ) -> None:
-    """离线核验一个产品包,逐项给出结论。Verify a package offline and print every check.
+    """离线核验一个产品包，逐项给出结论。Verify a package offline and print every check.
 
     Example: shufang verify out/prod.model_1.0.0 --root 1.root.json --trust trust/
     """
     if lang not in ("zh", "en"):
         _usage(f"--lang: expected zh or en, got {lang[:20]}")
     if not package.is_dir():
-        _usage(f"{package}: 不是目录;请给出含 bagit.txt 的产品包目录。Expected a package folder with bagit.txt.")
+        _usage(f"{package}: 不是目录；请给出含 bagit.txt 的产品包目录。Expected a package folder with bagit.txt.")
     if trust is not None and not trust.is_dir():
         _usage(f"--trust {trust}: 不是目录。Expected the folder of a trust repository (metadata/, targets/).")
     root_sha256 = _root_digest(root) if root is not None else None
@@ -99,7 +99,7 @@ def render(report: "Report", lang: Literal["zh", "en"]) -> list[str]:
     lines.append("")
     lines.append(f"{zh} {en}" if lang == "zh" else en)
     if failed:
-        lines.append(("未通过:" if lang == "zh" else "Failed: ") + failed)
+        lines.append(("未通过：" if lang == "zh" else "Failed: ") + failed)
     if report.verdict == "unknown":
         lines += _next_step(report, lang)
     return lines
@@ -108,11 +108,11 @@ def render(report: "Report", lang: Literal["zh", "en"]) -> list[str]:
 def _next_step(report: "Report", lang: Literal["zh", "en"]) -> list[str]:
     if not report.is_root_pinned:
         hint = (
-            "下一步:向机构核对根摘要,再以 --root 给出",
+            "下一步：向机构核对根摘要，再以 --root 给出",
             "Next: obtain the agency's root digest and pass it with --root",
         )
     else:
-        hint = ("下一步:以 --trust 给出最新信任数据", "Next: pass current trust data with --trust")
+        hint = ("下一步：以 --trust 给出最新信任数据", "Next: pass current trust data with --trust")
     return [hint[0] if lang == "zh" else hint[1]]
 
 

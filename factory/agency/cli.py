@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from factory.registry.store import Registry
 
 app = typer.Typer(
-    help="实施机构:信任数据、用数申请审定、登记 | The agency: trust data, rulings, registration.",
+    help="实施机构：信任数据、用数申请审定、登记 | The agency: trust data, rulings, registration.",
     no_args_is_help=True,
     add_completion=False,
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from products.log import LogProof, Witnessed
 
 app = typer.Typer(
-    help="透明日志:追加、证明、核验、见证、监测 | The transparency log: append, prove, verify, witness, monitor.",
+    help="透明日志：追加、证明、核验、见证、监测 | The transparency log: append, prove, verify, witness, monitor.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -29,7 +29,7 @@ app.add_typer(witness_app, name="witness")
 Home = Annotated[Path, typer.Option("--home", help="日志目录 | folder of the log")]
 WitnessHome = Annotated[Path, typer.Option("--home", help="见证方目录 | folder of the witness")]
 TrustFolder = Annotated[Path, typer.Option("--trust", help="信任数据目录 | folder of the agency's trust data")]
-Year = Annotated[int | None, typer.Option("--year", help="年份分片,默认今年 | yearly shard, this year unless given")]
+Year = Annotated[int | None, typer.Option("--year", help="年份分片，默认今年 | yearly shard, this year unless given")]
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")]
 
 
@@ -41,7 +41,7 @@ def init(
     year: Year = None,
     witness: Annotated[
         list[str] | None,
-        typer.Option(help="见证方:公钥=地址 | witness: VKEY=http://127.0.0.1:PORT or VKEY=FILE with its address"),
+        typer.Option(help="见证方：公钥=地址 | witness: VKEY=http://127.0.0.1:PORT or VKEY=FILE with its address"),
     ] = None,
     quorum: Annotated[int | None, typer.Option(help="法定见证数 | witnesses that have to cosign")] = None,
     as_json: AsJson = False,
@@ -146,7 +146,7 @@ def prove(
     index: Annotated[int | None, typer.Option(help="条目序号 | entry")] = None,
     envelope: Annotated[Path | None, typer.Option(help="声明文件 | signed statement")] = None,
     trust: Annotated[
-        Path | None, typer.Option("--trust", help="信任数据目录,配合 --envelope | with --envelope")
+        Path | None, typer.Option("--trust", help="信任数据目录，配合 --envelope | with --envelope")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="写入文件 | write to a file")] = None,
     year: Year = None,
@@ -186,7 +186,7 @@ def verify(
     trust: TrustFolder,
     as_json: AsJson = False,
 ) -> None:
-    """核验存在证明:签名、包含、检查点、见证 | Verify a proof: signature, inclusion, checkpoint, witnesses.
+    """核验存在证明：签名、包含、检查点、见证 | Verify a proof: signature, inclusion, checkpoint, witnesses.
 
     Example: shufang log verify release.tlog-proof --envelope release.operator.dsse.json --trust trust
     """
@@ -214,7 +214,7 @@ def monitor(
     own: Annotated[Path | None, typer.Option(help="本方签署的声明目录 | folder of statements it signed")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """监测:重放整个分片并报警 | Replay a whole shard and raise alerts; exit 1 if there are any.
+    """监测：重放整个分片并报警 | Replay a whole shard and raise alerts; exit 1 if there are any.
 
     Example: shufang log monitor log/2026 --trust trust --package out/packages --state seen
     """

@@ -11,7 +11,7 @@ Outcome = Literal["ok", "failed", "warning", "skipped"]
 _T = TypeVar("_T")
 
 TITLES: dict[str, tuple[int, str, str]] = {
-    "package.tree": (1, "目录树只有普通文件,在限额之内", "the tree holds plain files within the limits"),
+    "package.tree": (1, "目录树只有普通文件，在限额之内", "the tree holds plain files within the limits"),
     "package.layout": (1, "每个文件都在包格式规定的位置", "every file has its place in the package format"),
     "package.statements": (1, "声明信封规范、可读", "envelopes are canonical and can be read"),
     "trust.root": (2, "首个根元数据与预先掌握的摘要一致", "the first root is the one pinned beforehand"),
@@ -35,7 +35,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
         "供他人工具使用的第二签名与发布一致",
         "second signatures for other tools fit the release",
     ),
-    "release.attestations": (6, "声明齐全,且只有发布声明列出的声明", "the statements are those the release lists"),
+    "release.attestations": (6, "声明齐全，且只有发布声明列出的声明", "the statements are those the release lists"),
     "release.required": (6, "该形态必需的声明类型齐全", "all statement types this form needs are there"),
     "release.signers": (6, "每份声明的签名者达到规定", "each statement has the signers it needs"),
     "rule.resources": (7, "使用的资源与字段在授权和资源声明之内", "used resources and columns are granted and stated"),
