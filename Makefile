@@ -35,7 +35,7 @@ demo: $(VENV)/.run  ## the main job: three departments, three products, verified
 	$(BIN)/shufang demo --out "$(DEMO_OUT)" $(if $(DEMO_DATA),--data "$(DEMO_DATA)")
 
 test: $(VENV)/.dev  ## the quick tests
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup -q
+	$(BIN)/python -m pytest -m "not slow" -n 2 --no-loadscope-reorder -q
 
 test-all: $(VENV)/.dev .venv-foreign/.made  ## every test; tools of others read the packages of a main job
 	$(BIN)/shufang demo --out out/foreign

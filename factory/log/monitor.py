@@ -213,8 +213,16 @@ def check_own(found: Replay, actor_id: str, actors: Actors, own: Iterable[bytes]
 
 
 def read_envelopes(folders: Iterable[Path]) -> list[bytes]:
-    """Return the bytes of every ``*.dsse.json`` below these folders, each once."""
-    files = sorted(path for folder in folders for path in folder.rglob("*.dsse.json"))
+    """Return the bytes of every ``*.dsse.json`` below these folders, each once.
+
+    What a package holds below ``interop/`` repeats its statements for tools of others; it is not logged.
+    """
+    files = sorted(
+        path
+        for folder in folders
+        for path in folder.rglob("*.dsse.json")
+        if "interop" not in path.relative_to(folder).parts
+    )
     return list(dict.fromkeys(path.read_bytes() for path in files))
 
 
