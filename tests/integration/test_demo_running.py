@@ -23,7 +23,7 @@ from nodes.flower_runtime import to_record
 from nodes.supervise import read_status
 from tests.integration.test_demo_run import secrets_of
 
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.slow]
 MARK = Path("/tmp/shipped-code-ran-in-the-main-job")
 
 
