@@ -12,7 +12,7 @@ import typer
 
 from factory.agency.change_cli import app as change_app
 from factory.agency.cli import app as agency_app
-from factory.agency.cli import identity_app
+from factory.agency.cli import identity_app, key_app
 from factory.bench.cli import bench
 from factory.client.cli import app as client_app
 from factory.demo.cli import demo
@@ -54,6 +54,7 @@ for _name, _group in (
     ("identity", identity_app),
     ("agency", agency_app),
     ("status-change", change_app),
+    ("key-event", key_app),
     ("request", request_app),
     ("product", product_app),
     ("review", review_app),

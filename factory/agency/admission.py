@@ -44,15 +44,20 @@ class AdmissionRefusal:
 
 
 def admit(actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = ACTOR_DAYS) -> Actors | AdmissionRefusal:
-    """Return the list with a new actor, or why not."""
-    if any(actor.id == enrolment.id for actor in actors.actors):
-        return AdmissionRefusal(
-            "admission.id_taken", f"expected a new actor id, {enrolment.id} is listed; for new keys use a rotation"
-        )
+    """Return the list with a new actor, or with a new key of one that has none which counts; or why not."""
+    known = next((actor for actor in actors.actors if actor.id == enrolment.id), None)
+    if known is not None:
+        # Whose keys are all lost or compromised has none to endorse new ones: it is admitted anew, as itself.
+        if current_entry(actors, enrolment.id, now=now) is not None:
+            return AdmissionRefusal(
+                "admission.id_taken", f"expected a new actor id, {enrolment.id} is listed; for new keys use a rotation"
+            )
+        if set(enrolment.roles) != set(known.roles) or enrolment.organisation != known.organisation:
+            return AdmissionRefusal("admission.changed", "expected the same roles and organisation as before")
     if refusal := _refuse_key_or_roles(actors, enrolment, now=now):
         return refusal
     entry = enrolment.to_actor(not_before=now - _SKEW, not_after=now + timedelta(days=days))
-    return Actors(actors=(*actors.actors, entry))
+    return Actors(actors=(entry, *actors.actors) if known else (*actors.actors, entry))
 
 
 def rotate(actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = ACTOR_DAYS) -> Actors | AdmissionRefusal:
@@ -69,7 +74,7 @@ def rotate(actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = A
     if refusal := _refuse_key_or_roles(actors, enrolment, now=now):
         return refusal
     entry = enrolment.to_actor(not_before=now - _SKEW, not_after=now + timedelta(days=days))
-    ended = current.model_copy(update={"not_after": now + _SKEW})
+    ended = current.model_copy(update={"not_after": min(current.not_after, now + _SKEW)})
     rest = tuple(ended if actor is current else actor for actor in actors.actors)
     return Actors(actors=(entry, *rest))
 
@@ -79,9 +84,18 @@ def remove(actors: Actors, actor_id: str, *, at: datetime) -> Actors | Admission
     return _mark(actors, actor_id, "removed_at", at)
 
 
-def compromise(actors: Actors, actor_id: str, *, since: datetime) -> Actors | AdmissionRefusal:
-    """Return the list in which nothing that an actor signed from ``since`` on counts."""
-    return _mark(actors, actor_id, "compromised_since", since)
+def compromise(
+    actors: Actors, actor_id: str, *, since: datetime, keyid: str | None = None
+) -> Actors | AdmissionRefusal:
+    """Return the list in which nothing that an actor signed from ``since`` on counts.
+
+    Args:
+        actors: the list.
+        actor_id: whose key is in other hands.
+        since: time from which its signatures do not count; what was witnessed before stays.
+        keyid: of one key alone, as after a rotation; every key of the actor if not given.
+    """
+    return _mark(actors, actor_id, "compromised_since", since, keyid=keyid)
 
 
 def current_entry(actors: Actors, actor_id: str, *, now: datetime) -> Actor | None:
@@ -108,13 +122,19 @@ def _others(items: Sequence[StatusItem], subject_kind: str, subject: str) -> tup
     return tuple(i for i in items if (i.subject_kind, i.subject) != (subject_kind, subject))
 
 
-def _mark(actors: Actors, actor_id: str, field: str, moment: datetime) -> Actors | AdmissionRefusal:
-    if not any(actor.id == actor_id for actor in actors.actors):
-        return AdmissionRefusal("admission.unknown", f"expected {actor_id} in the list of actors")
+def _mark(
+    actors: Actors, actor_id: str, field: str, moment: datetime, *, keyid: str | None = None
+) -> Actors | AdmissionRefusal:
+    def is_meant(actor: Actor) -> bool:
+        return actor.id == actor_id and keyid in (None, actor.verify_key.keyid)
+
+    if not any(is_meant(actor) for actor in actors.actors):
+        key = f" with the key {keyid[:12]}" if keyid else ""
+        return AdmissionRefusal("admission.unknown", f"expected {actor_id}{key} in the list of actors")
     marked = []
     for actor in actors.actors:
         earlier = getattr(actor, field)
-        if actor.id != actor_id or (earlier is not None and earlier <= moment):
+        if not is_meant(actor) or (earlier is not None and earlier <= moment):
             marked.append(actor)
         else:
             marked.append(actor.model_copy(update={field: moment}))

@@ -22,6 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+key_app = typer.Typer(
+    help="密钥事件 | Key events: every key that came, changed or ended.", no_args_is_help=True, add_completion=False
+)
 identity_app = typer.Typer(
     help="身份与密钥 | Identity homes and their keys.", no_args_is_help=True, add_completion=False
 )
@@ -208,10 +211,44 @@ def compromise(
     home: Home,
     actor_id: Annotated[str, typer.Argument()],
     since: Annotated[datetime, typer.Option("--since", help="UTC, e.g. 2026-01-31T08:00:00")],
+    keyid: Annotated[str | None, typer.Option("--key", help="仅此密钥 | key id of one key alone")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """提请标记密钥失密 | Propose that nothing an actor signed since then counts."""
-    show(_office(home).compromise(actor_id, since=since.replace(tzinfo=UTC)), as_json=as_json)
+    """提请标记密钥失密 | Propose that nothing an actor signed since then counts.
+
+    What was witnessed before stays valid. New keys: `shufang agency admit`, as at first.
+    """
+    show(_office(home).compromise(actor_id, since=since.replace(tzinfo=UTC), keyid=keyid), as_json=as_json)
+
+
+@key_app.command("list")
+def key_event_list(agency: Agency, as_json: AsJson = False) -> None:
+    """全部密钥事件 | Every key that came, changed or ended, and whether the log has it."""
+    from factory.agency.key_events import read_events
+
+    rows = read_events(agency)
+    lines = [
+        f"{row.version:>4} {row.event:<11} {row.actor:<16} {row.keyid[:12]} {row.at}  {'✓' if row.is_logged else '·'}"
+        for row in rows
+    ]
+    show(rows, as_json=as_json, text="\n".join(lines))
+
+
+@key_app.command("store")
+def key_event_store(
+    agency: Agency,
+    log: Annotated[Path, typer.Option("--log", help="存证日志目录 | home of the log")],
+    as_json: AsJson = False,
+) -> None:
+    """密钥事件存证 | Append the key events that are not in the log yet.
+
+    Example: shufang key-event store --agency agency --log log
+    """
+    from factory.log.home import LogHome
+    from factory.log.log import Log
+
+    with Log.open(LogHome.read(log), now=datetime.now(UTC), wait_s=30.0) as opened:
+        show({"appended": _office(agency).store_events(opened)}, as_json=as_json)
 
 
 @app.command("status-set")

@@ -6,6 +6,7 @@ with more in it:
     ca/            TLS authority
     keys/          also snapshot.pem and timestamp.pem, the online trust keys
     trust/         the published repository, with pending/ for what waits for registrars
+    key-events/    signed statements of every key that came, changed or ended
     agreements/    authorised-operation agreements
     registry.db    requests, rulings, grants and the chain of events
 
@@ -20,11 +21,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from factory.agency import admission, authority, trust_repository
+from factory.agency import admission, authority, key_events, trust_repository
 from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError
 from factory.agency.trust_repository import Change, OnlineKeys
 from factory.files import locked, write_atomic
 from factory.identity import Identity, create_identity, install_admission, load_identity, read_key_file, write_key_file
+from factory.log.log import Log
 from factory.trust import Trust, load_trust
 from nodes.contract.enrolment import Admission, Enrolment, open_enrolment
 from nodes.contract.messages import parse
@@ -122,9 +124,9 @@ class Office:
         """Propose that an actor takes no part from now on."""
         return self._change_actors(lambda actors: admission.remove(actors, actor_id, at=at or self.now()))
 
-    def compromise(self, actor_id: str, *, since: datetime) -> Change:
-        """Propose that nothing an actor signed since then counts."""
-        return self._change_actors(lambda actors: admission.compromise(actors, actor_id, since=since))
+    def compromise(self, actor_id: str, *, since: datetime, keyid: str | None = None) -> Change:
+        """Propose that nothing an actor signed since then, with this or any key, counts."""
+        return self._change_actors(lambda actors: admission.compromise(actors, actor_id, since=since, keyid=keyid))
 
     def set_status(self, item: StatusItem) -> Change:
         """Propose a suspension or revocation."""
@@ -158,11 +160,27 @@ class Office:
     def publish(self) -> int:
         """Publish what both registrars signed, and return the version of the list.
 
+        The key events that follow from the list are kept beside it, until ``store_events`` logs them.
+
         Raises:
             NothingPendingError: nothing was proposed.
-            SignatureMissingError: a registrar has not signed.
+            SignatureMissingError: a registrar has not signed the list, or an event that follows from it.
         """
+        version, payloads, actors = _pending_events(self.trust_folder)
+        folder = self.home / key_events.FOLDER / str(version)
+        if payloads:
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            events = self.trust_folder / "pending" / key_events.FOLDER
+            key_events.keep_events(events, folder, payloads, actors, signers_min=trust_repository.REGISTRARS)
         return trust_repository.publish(self.trust_folder, self.online, now=self.now())
+
+    def store_events(self, log: Log) -> int:
+        """Append the key events that wait to the log, and return how many envelopes that were.
+
+        Raises:
+            LogError: not appended, or not witnessed by a quorum; call again.
+        """
+        return key_events.store_events(self.home, self.trust().actors, log)
 
     def refresh(self) -> None:
         """Sign a new timestamp; to be done daily."""
@@ -314,13 +332,28 @@ def open_office(home: Path, *, now: datetime | None = None) -> Office:
 
 
 def sign_trust(registrar: Identity, trust_folder: Path, *, now: datetime | None = None) -> Change:
-    """Sign the pending trust data as one registrar, from the registrar's own home.
+    """Sign the pending trust data, and the key events in it, as one registrar from the registrar's own home.
 
     Raises:
         NothingPendingError: nothing waits.
         TrustInvalidError: it does not follow what is published.
     """
-    return trust_repository.sign_pending(trust_folder, registrar.trust_key, now=now or datetime.now(UTC))
+    _, payloads, _ = _pending_events(trust_folder)
+    change = trust_repository.sign_pending(trust_folder, registrar.trust_key, now=now or datetime.now(UTC))
+    if payloads:
+        events = trust_folder / "pending" / key_events.FOLDER
+        events.mkdir(exist_ok=True)
+        key_events.sign_events(events, registrar.id, registrar.key, payloads)
+    return change
+
+
+def _pending_events(trust_folder: Path) -> tuple[int, list[bytes], Actors]:
+    """Return version of the pending list, the payloads of its key events, and its actors."""
+    version, proposed = trust_repository.pending_targets(trust_folder)
+    published = trust_repository.published_targets(trust_folder)
+    after = parse(Actors, proposed["actors.json"])
+    before = parse(Actors, published["actors.json"]) if published else Actors(actors=())
+    return version, key_events.derive(before, after, version=version), after
 
 
 def _trust_key(path: Path) -> ec.EllipticCurvePrivateKey:

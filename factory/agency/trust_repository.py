@@ -7,6 +7,7 @@ timestamp is renamed into place last, so a reader sees the old state or the new 
     pending/targets.json                 the new list, unsigned
     pending/targets/<name>               the files it lists
     pending/signatures/<keyid>.json      one per registrar
+    pending/key-events/                  what the registrars sign with it (factory.agency.key_events)
     metadata/ targets/ root.json         what is published
 
 Source:
@@ -274,6 +275,17 @@ def refresh(folder: Path, online: OnlineKeys, *, now: datetime) -> None:
 def published_targets(folder: Path) -> dict[str, bytes]:
     """Return the published targets by plain name; empty before the first publication."""
     return _published_targets(folder)
+
+
+def pending_targets(folder: Path) -> tuple[int, dict[str, bytes]]:
+    """Return version and targets by plain name of the pending list.
+
+    Raises:
+        NothingPendingError: there is none.
+        TrustInvalidError: the files beside it are not the ones it lists.
+    """
+    metadata, contents = _read_pending(folder)
+    return metadata.signed.version, contents
 
 
 def _write_snapshot(folder: Path, targets_version: int, online: OnlineKeys, now: datetime) -> None:

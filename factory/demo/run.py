@@ -244,6 +244,7 @@ def _release(job: _Job) -> None:
                 ]
             )
         with tell.step("存证、登记赋码", "evidence into the log, registration"):
+            run_module(CLI, "key-event", "store", "--agency", str(site.agency), "--log", str(site.log))
             for product in bundles:
                 application = workshop.register(product)
                 text = run_module(
