@@ -20,6 +20,7 @@ from factory.errors import FactoryError
 from factory.log.cli import app as log_app
 from factory.product_cli import app as product_app
 from factory.product_cli import request_app
+from factory.registry.cli import app as registry_app
 from factory.release.cli import app as release_app
 from factory.report_cli import app as report_app
 from factory.review.cli import app as review_app
@@ -62,6 +63,7 @@ for _name, _group in (
     ("report", report_app),
     ("client", client_app),
     ("log", log_app),
+    ("registry", registry_app),
 ):
     app.add_typer(_group, name=_name)
 

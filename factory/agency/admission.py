@@ -9,25 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from factory.lifecycle.roles import meeting
 from nodes.contract.enrolment import Enrolment
 from nodes.contract.parameters import CLOCK_SKEW_S_MAX
-from nodes.contract.trust import Actor, Actors, Role, Status, StatusItem
+from nodes.contract.trust import Actor, Actors, Status, StatusItem
 
 ACTOR_DAYS = 730
 """How long an actor's keys count, in days (as the root that vouches for them)."""
 
 _SKEW = timedelta(seconds=CLOCK_SKEW_S_MAX)
-_APART: tuple[tuple[Role, Role], ...] = (
-    ("operator", "reviewer"),
-    ("operator", "registrar"),
-    ("operator", "agency"),
-    ("operator", "node"),
-    ("operator", "witness"),
-    ("node", "reviewer"),
-    ("application_unit", "reviewer"),
-    ("application_unit", "registrar"),
-)
-"""Roles that one organisation never holds together (GD-26-1; DESIGN 5: no operator among the reviewers)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +143,10 @@ def _refuse_key_or_roles(actors: Actors, enrolment: Enrolment, *, now: datetime)
         if actor.organisation == enrolment.organisation and actor.is_valid_at(now)
         for role in actor.roles
     } | set(enrolment.roles)
-    for one, other in _APART:
-        if {one, other} <= here and ({one, other} & set(enrolment.roles)):
-            return AdmissionRefusal(
-                "admission.roles_apart",
-                f"expected {one} and {other} in different organisations, {enrolment.organisation} would hold both",
-            )
+    pair = meeting(here)
+    if pair is not None and set(pair) & set(enrolment.roles):
+        return AdmissionRefusal(
+            "admission.roles_apart",
+            f"expected {pair[0]} and {pair[1]} in different organisations, {enrolment.organisation} would hold both",
+        )
     return None

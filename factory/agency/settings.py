@@ -44,3 +44,17 @@ def read_settings(home: Path) -> AgencySettings:
         raise AgencySettingsError(
             f"expected relay_url, registry_url and key_service alone in {path}: {error}"
         ) from None
+
+
+def registry_url(home: Path) -> str:
+    """Return where the registry of a home is: the URL of its settings, or the file in it.
+
+    Raises:
+        AgencySettingsError: the settings are wrong, or there is no registry here.
+    """
+    if (home / "agency.toml").is_file() and (url := read_settings(home).registry_url):
+        return url
+    path = home / "registry.db"
+    if not path.is_file():
+        raise AgencySettingsError(f"expected {path}, or registry_url in {home / 'agency.toml'}")
+    return f"sqlite:///{path}"

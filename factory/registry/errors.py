@@ -2,6 +2,7 @@
 
 RegistryError
 ├── RegistryUnusableError  the disk refused, or the file is no registry; nothing was changed
+├── RegistryOutdatedError  the layout is of another release; says the command that brings it up to date
 ├── CaseUnknownError      no such request, grant, product or registration
 ├── CaseExistsError       the name is taken
 ├── CaseChangedError      somebody else changed it meanwhile; read again
@@ -26,6 +27,12 @@ class RegistryUnusableError(RegistryError):
 
     code = "registry.unusable"
     retryable = True
+
+
+class RegistryOutdatedError(RegistryError):
+    """The layout of the registry is older or newer than this release; nothing was changed."""
+
+    code = "registry.outdated"
 
 
 class CaseUnknownError(RegistryError):

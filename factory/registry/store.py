@@ -6,32 +6,28 @@ is refused). *Artefacts* are the exact bytes that belong to it: signed envelopes
 An *event* says who did what to which case, when, why and on which evidence; each names the
 digest of the one before, and is written in the same transaction as the change.
 
-SQLite by default (WAL, synchronous=FULL, one writer at a time); any SQLAlchemy URL works.
+The database below is ``factory.registry.database``: SQLite, or PostgreSQL by its URL.
 Privacy: documents, names and digests; no value of a row is ever an artefact here.
 """
 
 import contextlib
-import functools
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from factory.registry.errors import (
-    CaseChangedError,
-    CaseExistsError,
-    CaseUnknownError,
-    ChainBrokenError,
-    RegistryUnusableError,
-)
+from factory.registry.database import Database
+from factory.registry.errors import CaseChangedError, CaseExistsError, CaseUnknownError, ChainBrokenError
+from factory.registry.schema import table as _table
 from nodes.contract import canonical
 from nodes.contract.canonical import JsonObject
 from nodes.contract.signing import sha256_hex
 from nodes.contract.statement import time_text
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Row
+    from sqlalchemy import Connection, Row
 
 GENESIS = "0" * 64
 """What the first event names as the one before."""
@@ -59,13 +55,20 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
+class _Change:
+    before: str
+    after: str
+    artefacts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One line of the chain.
 
     Attributes:
         seq: place, from 1.
         sha256: digest of its canonical bytes, which name the event before.
-        body: what is hashed.
+        body: what is hashed; of a change also the digests of the document before and after, and of the artefacts.
     """
 
     seq: int
@@ -84,6 +87,8 @@ class Case:
         revision: rises by one with every change.
         document: what it says, without floats.
         sha256: digest of the canonical document.
+        organisation: who opened it.
+        agreement: id of the agreement it belongs to, empty without one; ``agreement_id`` of its document.
     """
 
     kind: str
@@ -92,16 +97,16 @@ class Case:
     revision: int
     document: JsonObject
     sha256: str
+    organisation: str = ""
+    agreement: str = ""
 
 
 class Registry:
     """An open registry. Every method is one transaction, or part of one opened with ``transaction``."""
 
-    def __init__(self, url: str) -> None:
-        """Open, and lay out if new, the registry at an SQLAlchemy URL."""
-        self._engine = _engine(url)
-        with _usable(self._engine):
-            _tables().create_all(self._engine)
+    def __init__(self, url: str, *, upgrade: bool = False) -> None:
+        """Open, and lay out if new, the registry at an SQLAlchemy URL; see ``Database``."""
+        self.database = Database(url, upgrade=upgrade)
 
     @classmethod
     def at(cls, path: Path) -> "Registry":
@@ -112,7 +117,7 @@ class Registry:
 
     def close(self) -> None:
         """Release the connections."""
-        self._engine.dispose()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -122,30 +127,46 @@ class Registry:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator["Connection"]:
-        """Hold the writer's lock; all changes inside happen, or none."""
-        with _usable(self._engine), self._engine.begin() as connection:
+        """Hold the writer's lock; all that this thread does inside happens, or nothing."""
+        with self.database.transaction() as connection:
             yield connection
 
     def create(
-        self, kind: str, case_id: str, *, state: str, document: Mapping[str, Any], act: Act, now: datetime
+        self,
+        kind: str,
+        case_id: str,
+        *,
+        state: str,
+        document: Mapping[str, Any],
+        act: Act,
+        now: datetime,
+        artefacts: Mapping[str, bytes] | None = None,
     ) -> Case:
         """Open a case and record who did.
 
         Raises:
             CaseExistsError: the name is taken.
         """
-        from sqlalchemy.exc import IntegrityError
-
-        body = canonical.dumps(dict(document))
-        try:
-            with self.transaction() as connection:
-                connection.execute(
-                    _table("cases").insert().values(kind=kind, id=case_id, state=state, revision=1, document=body)
+        body, cases = canonical.dumps(dict(document)), _table("cases")
+        agreement = str(document.get("agreement_id", ""))
+        with self.transaction() as connection:
+            if connection.execute(cases.select().where(cases.c.kind == kind, cases.c.id == case_id)).first():
+                raise CaseExistsError(f"expected a new {kind}, {case_id} exists")
+            connection.execute(
+                cases.insert().values(
+                    kind=kind,
+                    id=case_id,
+                    state=state,
+                    revision=1,
+                    document=body,
+                    organisation=act.organisation,
+                    agreement=agreement,
                 )
-                self._record(connection, (kind, case_id, state), act, now)
-        except IntegrityError as error:
-            raise CaseExistsError(f"expected a new {kind}, {case_id} exists") from error
-        return Case(kind, case_id, state, 1, dict(document), sha256_hex(body))
+            )
+            for name, content in (artefacts or {}).items():
+                self._put(connection, kind, case_id, name, content)
+            self._record(connection, (kind, case_id, state), act, now, _Change("", sha256_hex(body), artefacts or {}))
+        return Case(kind, case_id, state, 1, dict(document), sha256_hex(body), act.organisation, agreement)
 
     def change(
         self,
@@ -174,8 +195,15 @@ class Registry:
                 raise CaseChangedError(f"{case.kind} {case.id} changed meanwhile; read it again and repeat")
             for name, content in (artefacts or {}).items():
                 self._put(connection, case.kind, case.id, name, content)
-            self._record(connection, (case.kind, case.id, state), act, now)
-        return Case(case.kind, case.id, state, case.revision + 1, dict(document or case.document), sha256_hex(body))
+            change = _Change(case.sha256, sha256_hex(body), artefacts or {})
+            self._record(connection, (case.kind, case.id, state), act, now, change)
+        return dataclasses.replace(
+            case,
+            state=state,
+            revision=case.revision + 1,
+            document=dict(document if document is not None else case.document),
+            sha256=sha256_hex(body),
+        )
 
     def put(self, kind: str, case_id: str, name: str, content: bytes) -> None:
         """Keep exact bytes beside a case; the same name again replaces them."""
@@ -189,26 +217,49 @@ class Registry:
             CaseUnknownError: there is none.
         """
         cases = _table("cases")
-        with self._engine.connect() as connection:
+        with self.database.reading() as connection:
             row = connection.execute(cases.select().where(cases.c.kind == kind, cases.c.id == case_id)).first()
         if row is None:
             raise CaseUnknownError(f"expected a {kind} {case_id}, there is none; list them to see their names")
         return _case(row)
 
-    def cases(self, kind: str, *, state: str | None = None) -> list[Case]:
-        """Return the cases of a kind, by name."""
+    def cases(
+        self,
+        kind: str,
+        *,
+        state: str | None = None,
+        after: str = "",
+        limit: int | None = None,
+        within: tuple[str, frozenset[str]] | None = None,
+    ) -> list[Case]:
+        """Return the cases of a kind, by name, from the one after ``after``.
+
+        Args:
+            kind: of the cases.
+            state: only those that stand there.
+            after: name to go on from.
+            limit: how many at most.
+            within: only those an organisation opened, or that belong to one of these agreements.
+        """
+        from sqlalchemy import or_
+
         cases = _table("cases")
-        query = cases.select().where(cases.c.kind == kind).order_by(cases.c.id)
+        query = cases.select().where(cases.c.kind == kind, cases.c.id > after).order_by(cases.c.id).limit(limit)
         if state is not None:
             query = query.where(cases.c.state == state)
-        with self._engine.connect() as connection:
+        if within is not None:
+            organisation, agreements = within
+            query = query.where(
+                or_(cases.c.organisation == organisation, cases.c.agreement.in_(sorted(agreements - {""})))
+            )
+        with self.database.reading() as connection:
             return [_case(row) for row in connection.execute(query)]
 
     def artefacts(self, kind: str, case_id: str) -> dict[str, bytes]:
         """Return the bytes kept beside a case, by name."""
         table = _table("artefacts")
         query = table.select().where(table.c.kind == kind, table.c.case_id == case_id).order_by(table.c.name)
-        with self._engine.connect() as connection:
+        with self.database.reading() as connection:
             return {row.name: row.content for row in connection.execute(query)}
 
     def record(self, act: Act, *, kind: str, case_id: str, state: str = "", now: datetime) -> Event:
@@ -216,15 +267,22 @@ class Registry:
         with self.transaction() as connection:
             return self._record(connection, (kind, case_id, state), act, now)
 
-    def events(self, *, kind: str | None = None, case_id: str | None = None) -> list[Event]:
-        """Return events in order, of everything or of one case."""
+    def events(
+        self,
+        *,
+        kind: str | None = None,
+        case_id: str | None = None,
+        actor: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return events in order, of everything, of one case or of one person, from the one after ``after``."""
         table = _table("events")
-        query = table.select().order_by(table.c.seq)
-        if kind is not None:
-            query = query.where(table.c.kind == kind)
-        if case_id is not None:
-            query = query.where(table.c.case_id == case_id)
-        with self._engine.connect() as connection:
+        query = table.select().where(table.c.seq > after).order_by(table.c.seq).limit(limit)
+        for column, wanted in ((table.c.kind, kind), (table.c.case_id, case_id), (table.c.actor, actor)):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        with self.database.reading() as connection:
             return [Event(row.seq, row.sha256, canonical.loads(row.body)) for row in connection.execute(query)]
 
     def verify_chain(self) -> int:
@@ -243,13 +301,40 @@ class Registry:
             previous = event.sha256
         return count
 
+    def verify_cases(self) -> int:
+        """Compare every case with what was recorded when it was last changed, and return their number.
+
+        Raises:
+            ChainBrokenError: a case is not what its last event says.
+        """
+        cases, recorded = _table("cases"), {}
+        with self.database.reading() as connection:
+            for event in self.events():
+                if "after" in event.body:
+                    recorded[event.body["kind"], event.body["case"]] = (event.body["state"], event.body["after"])
+            rows = connection.execute(cases.select()).all()
+        for row in rows:
+            last = recorded.get((row.kind, row.id))
+            if last is not None and last != (row.state, sha256_hex(row.document)):
+                raise ChainBrokenError(
+                    f"expected {row.kind} {row.id} as it was recorded; it was changed behind the registry's back"
+                )
+        return len(rows)
+
     def _put(self, connection: "Connection", kind: str, case_id: str, name: str, content: bytes) -> None:
         table = _table("artefacts")
         key = (table.c.kind == kind, table.c.case_id == case_id, table.c.name == name)
         connection.execute(table.delete().where(*key))
         connection.execute(table.insert().values(kind=kind, case_id=case_id, name=name, content=content))
 
-    def _record(self, connection: "Connection", case: tuple[str, str, str], act: Act, now: datetime) -> Event:
+    def _record(
+        self,
+        connection: "Connection",
+        case: tuple[str, str, str],
+        act: Act,
+        now: datetime,
+        change: "_Change | None" = None,
+    ) -> Event:
         kind, case_id, state = case
         table = _table("events")
         last = connection.execute(table.select().order_by(table.c.seq.desc()).limit(1)).first()
@@ -268,86 +353,25 @@ class Registry:
             "evidence": dict(act.evidence or {}),
             "at": time_text(now.astimezone(UTC)),
         }
+        if change is not None:
+            body["before"], body["after"] = change.before, change.after
+            body["artefacts"] = {name: sha256_hex(content) for name, content in change.artefacts.items()}
         data = canonical.dumps(body)
         digest = sha256_hex(data)
-        connection.execute(table.insert().values(seq=seq, kind=kind, case_id=case_id, sha256=digest, body=data))
+        connection.execute(
+            table.insert().values(seq=seq, kind=kind, case_id=case_id, sha256=digest, body=data, actor=act.actor[:200])
+        )
         return Event(seq, digest, body)
 
 
 def _case(row: "Row[Any]") -> Case:
-    return Case(row.kind, row.id, row.state, row.revision, canonical.loads(row.document), sha256_hex(row.document))
-
-
-def _table(name: str) -> Any:  # a sqlalchemy Table; typed loosely so that sqlalchemy loads late
-    return _tables().tables[name]
-
-
-@functools.cache
-def _tables() -> Any:
-    from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, String, Table
-
-    metadata = MetaData()
-    Table(
-        "cases",
-        metadata,
-        Column("kind", String(32), primary_key=True),
-        Column("id", String(96), primary_key=True),
-        Column("state", String(32), nullable=False),
-        Column("revision", Integer, nullable=False),
-        Column("document", LargeBinary, nullable=False),
+    return Case(
+        row.kind,
+        row.id,
+        row.state,
+        row.revision,
+        canonical.loads(row.document),
+        sha256_hex(row.document),
+        row.organisation,
+        row.agreement,
     )
-    Table(
-        "artefacts",
-        metadata,
-        Column("kind", String(32), primary_key=True),
-        Column("case_id", String(96), primary_key=True),
-        Column("name", String(200), primary_key=True),
-        Column("content", LargeBinary, nullable=False),
-    )
-    events = Table(
-        "events",
-        metadata,
-        Column("seq", Integer, primary_key=True),
-        Column("kind", String(32), nullable=False),
-        Column("case_id", String(96), nullable=False),
-        Column("sha256", String(64), nullable=False, unique=True),
-        Column("body", LargeBinary, nullable=False),
-    )
-    Index("events_of_case", events.c.kind, events.c.case_id)
-    return metadata
-
-
-@contextlib.contextmanager
-def _usable(engine: "Engine") -> Iterator[None]:
-    from sqlalchemy.exc import DatabaseError, IntegrityError
-
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except DatabaseError as error:
-        engine.dispose()
-        raise RegistryUnusableError(
-            f"expected to be able to use the registry {engine.url.database or ''} ({error.orig}); check the room on "
-            "its disk and what runs, and run the command again"
-        ) from error
-
-
-def _engine(url: str) -> "Engine":
-    from sqlalchemy import create_engine, event
-
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _configure(connection: Any, _record: object) -> None:
-            connection.isolation_level = None
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA busy_timeout=10000")
-
-        @event.listens_for(engine, "begin")
-        def _begin(connection: "Connection") -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
