@@ -1,9 +1,8 @@
 """Identity homes: the keys of an operator, agency, registrar, reviewer or application unit.
 
 A home is a folder of mode 0700 with ``identity.toml`` (names and roles, nothing secret),
-``keys/`` (PKCS#8 PEM files of mode 0600, refused otherwise), ``certs/`` and ``trust/``
-(agency-signed trust data and the pinned root). One process opens one home: nobody holds
-two parties' keys.
+``keys/`` (``factory.key_files``), ``certs/`` and ``trust/`` (agency-signed trust data and the
+pinned root). One process opens one home: nobody holds two parties' keys.
 
 HomeError
 ├── HomeMissingError      no such home, or a file of it is missing
@@ -15,14 +14,12 @@ HomeError
 
 import base64
 import json
-import os
 import shlex
-import stat
 import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,8 +27,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
-from factory.errors import FactoryError
 from factory.files import write_atomic
+from factory.key_files import (
+    HomeError,
+    HomeExistsError,
+    HomeMissingError,
+    encrypt_folder,
+    load_key,
+    load_p256_key,
+    prepare_folder,
+    read_key_file,
+    write_key_file,
+)
 from nodes.contract.enrolment import Admission, Enrolment, endorsement_bytes, sign_enrolment
 from nodes.contract.signing import Envelope, SigningKey, sha256_hex
 from nodes.contract.trust import Role
@@ -42,35 +49,8 @@ ROLES_THAT_DIAL: frozenset[str] = frozenset({"operator", "agency", "application_
 TRUST_KEY = "trust"
 """Name of the registrar's second key: it signs trust metadata, never statements."""
 
-PASSPHRASE_BYTES_MIN = 12
-"""Shortest passphrase of encrypted keys."""
-
 TRUST_PUBLIC = "trust-key.pub.pem"
 """File in a registrar's home with the public half, for the agency's root."""
-
-
-class HomeError(FactoryError):
-    """Root of the errors of identity homes."""
-
-    code: ClassVar[str] = "home.error"
-
-
-class HomeMissingError(HomeError):
-    """There is no identity home here, or a file of it is missing."""
-
-    code = "home.missing"
-
-
-class HomeExistsError(HomeError):
-    """An identity home is here already; its keys are not overwritten."""
-
-    code = "home.exists"
-
-
-class UnsafeKeyFileError(HomeError):
-    """A key file or its folder can be read by others."""
-
-    code = "home.unsafe_key"
 
 
 class CertificateExpiredError(HomeError):
@@ -116,8 +96,7 @@ class Identity:
         Raises:
             HomeMissingError: it has none.
         """
-        pem = read_key_file(self.home / "keys" / "sealing.pem")
-        key = _load(pem, passphrase_of(self.home), self.home / "keys" / "sealing.pem")
+        key = load_key(self.home / "keys" / "sealing.pem")
         if not isinstance(key, X25519PrivateKey):
             raise HomeMissingError(f"expected an X25519 key in {self.home / 'keys' / 'sealing.pem'}")
         return key
@@ -176,6 +155,7 @@ def create_identity(
     title_en: str,
     roles: tuple[Role, ...],
     root: bytes | None = None,
+    passphrase_file: Path | None = None,
     now: datetime | None = None,
 ) -> Identity:
     """Make a home with fresh keys and its ``enrolment.json``.
@@ -188,6 +168,7 @@ def create_identity(
         title_en: name for people, English.
         roles: what it will sign as.
         root: the agency's ``1.root.json``, handed over out of band; may be pinned later.
+        passphrase_file: encrypts the keys at rest; made with a random passphrase if it is not there.
         now: time of the enrolment bundle.
 
     Raises:
@@ -214,6 +195,7 @@ def create_identity(
     for folder in (home, home / "keys", home / "certs", home / "trust"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
+    prepare_folder(home / "keys", passphrase_file)
     write_key_file(home / "keys" / "statement.pem", key.private)
     if sealing is not None:
         write_key_file(home / "keys" / "sealing.pem", sealing)
@@ -249,10 +231,10 @@ def rotate_identity(identity: Identity, *, now: datetime | None = None) -> Ident
             "made_at": moment,
         }
     )
-    keys, passphrase = identity.home / "keys", passphrase_of(identity.home)
-    write_key_file(keys / f"statement.{earlier.public.keyid[:12]}.pem", earlier.private, passphrase=passphrase)
+    keys = identity.home / "keys"
+    write_key_file(keys / f"statement.{earlier.public.keyid[:12]}.pem", earlier.private)
     write_atomic(identity.home / "enrolment.json", sign_enrolment(enrolment, key))
-    write_key_file(keys / "statement.pem", key.private, passphrase=passphrase)
+    write_key_file(keys / "statement.pem", key.private)
     return load_identity(identity.home)
 
 
@@ -330,25 +312,8 @@ def certificate_request(key: ec.EllipticCurvePrivateKey, actor_id: str) -> bytes
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def write_key_file(
-    path: Path, key: ec.EllipticCurvePrivateKey | X25519PrivateKey, *, passphrase: bytes | None = None
-) -> None:
-    """Write a private key as PKCS#8 PEM, readable by its owner alone from the first byte on.
-
-    Args:
-        path: the file.
-        key: the key.
-        passphrase: encrypts it (PBES2 with AES-256-CBC); None leaves it to the file's mode.
-    """
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase is not None:
-        encryption = serialization.BestAvailableEncryption(passphrase)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-    write_atomic(path, pem, mode=0o600)
-
-
 def encrypt_keys(home: Path, passphrase_file: Path) -> list[str]:
-    """Encrypt the statement, trust and sealing keys of a home, and return their names.
+    """Encrypt the keys of a home at rest, and return their names.
 
     The TLS key stays as it is: it only opens connections, and the TLS library reads it from the file.
 
@@ -358,41 +323,10 @@ def encrypt_keys(home: Path, passphrase_file: Path) -> list[str]:
 
     Raises:
         HomeExistsError: they are encrypted already.
-        UnsafeKeyFileError: the passphrase can be read by others, or it is empty.
+        UnsafeKeyFileError: the passphrase can be read by others, or it is too short.
     """
-    identity = load_identity(home)
-    if passphrase_of(home) is not None:
-        raise HomeExistsError(f"expected keys that are not encrypted yet in {home}")
-    passphrase = _passphrase(passphrase_file)
-    names = [path for path in sorted((home / "keys").glob("*.pem")) if path.name != "tls.pem"]
-    loaded = {path: _load(read_key_file(path), None, path) for path in names}
-    settings = (identity.home / "identity.toml").read_text("utf-8")
-    # The settings go first: a crash in between leaves plain keys, which are still read.
-    line = f"passphrase_file = {json.dumps(str(passphrase_file.absolute()), ensure_ascii=False)}\n"
-    write_atomic(home / "identity.toml", (settings + line).encode("utf-8"))
-    for path, key in loaded.items():
-        if isinstance(key, ec.EllipticCurvePrivateKey | X25519PrivateKey):
-            write_key_file(path, key, passphrase=passphrase)
-    return [path.name for path in names]
-
-
-def passphrase_of(home: Path) -> bytes | None:
-    """Return the passphrase of a home's keys, or None where they are not encrypted.
-
-    Raises:
-        HomeMissingError: the file that ``identity.toml`` names is not there.
-        UnsafeKeyFileError: others can read it.
-    """
-    settings = tomllib.loads((home / "identity.toml").read_text("utf-8"))
-    name = settings.get("passphrase_file")
-    return None if name is None else _passphrase(Path(str(name)))
-
-
-def _passphrase(path: Path) -> bytes:
-    passphrase = read_key_file(path).strip()
-    if len(passphrase) < PASSPHRASE_BYTES_MIN:
-        raise UnsafeKeyFileError(f"expected a passphrase of at least {PASSPHRASE_BYTES_MIN} bytes in {path}")
-    return passphrase
+    load_identity(home)
+    return encrypt_folder(home / "keys", passphrase_file)
 
 
 def _signing_key(home: Path, name: str) -> SigningKey:
@@ -403,44 +337,7 @@ def _signing_key(home: Path, name: str) -> SigningKey:
 
         pin = read_key_file(home / str(settings.get("pin_file", "pin")))
         return SigningKey(read_token(settings, pin).key(str(settings[name])))
-    path = home / "keys" / f"{name}.pem"
-    key = _load(read_key_file(path), passphrase_of(home), path)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise HomeMissingError(f"expected an ECDSA P-256 key in {path}")
-    return SigningKey(key)
-
-
-def _load(pem: bytes, passphrase: bytes | None, path: Path) -> object:
-    is_encrypted = b"ENCRYPTED" in pem[:64]
-    try:
-        return serialization.load_pem_private_key(pem, passphrase if is_encrypted else None)
-    except (ValueError, TypeError) as error:
-        raise HomeMissingError(f"expected a PKCS#8 key in {path}, and its passphrase if it is encrypted") from error
-
-
-def read_key_file(path: Path) -> bytes:
-    """Read a key file if nobody else can.
-
-    Raises:
-        HomeMissingError: it is not there.
-        UnsafeKeyFileError: it, or its folder, is open to group or others, or it is a link.
-    """
-    try:
-        mode, folder_mode = path.lstat().st_mode, path.parent.stat().st_mode
-    except FileNotFoundError:
-        raise HomeMissingError(f"expected the key file {path}") from None
-    if not stat.S_ISREG(mode) or mode & 0o077:
-        raise UnsafeKeyFileError(
-            f"expected mode 0600 of {path}, got {stat.S_IMODE(mode):04o}; run: chmod 600 {shlex.quote(str(path))}"
-        )
-    if folder_mode & 0o077:
-        raise UnsafeKeyFileError(
-            f"expected mode 0700 of {path.parent}, got {stat.S_IMODE(folder_mode):04o}; run: "
-            f"chmod 700 {shlex.quote(str(path.parent))}"
-        )
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read()
+    return SigningKey(load_p256_key(home / "keys" / f"{name}.pem"))
 
 
 def _check_certificate(identity: Identity, pem: bytes, ca_pem: bytes) -> None:

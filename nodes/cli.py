@@ -80,6 +80,10 @@ def init(
     relay: Annotated[str, typer.Option("--relay", help="https://host:port")] = "",
     plane: Annotated[list[str] | None, typer.Option("--plane", help="flower, relay; repeatable")] = None,
     hub_poll_ms: Annotated[int, typer.Option("--hub-poll-ms", help="空闲时询问枢纽的间隔 idle poll")] = 1000,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option("--passphrase-file", help="加密静态密钥的口令文件，没有则生成 encrypts the keys; made if missing"),
+    ] = None,
     home: Home = _HOME,
     json_out: Json = False,
 ) -> None:
@@ -103,7 +107,7 @@ def init(
         root_bytes = root.read_bytes()
     except OSError as error:
         raise EnrolmentError(f"expected the agency's root metadata at {root} ({error.strerror})") from error
-    target = init_home(settings, root_bytes, now=_now())
+    target = init_home(settings, root_bytes, now=_now(), passphrase_file=passphrase_file)
     _print(
         {"home": str(settings.home), "id": node_id, "enrolment": str(target)},
         json_out,
@@ -560,6 +564,20 @@ def trust_show(home: Home = _HOME, json_out: Json = False) -> None:
     lines = [f"有效至 fresh until {trust.expires_at:%Y-%m-%d %H:%M}Z"]
     lines += [f"  {a.id:<20} {','.join(a.roles):<18} {a.title_zh}" for a in trust.actors.actors]
     _print(_trust_row(trust), json_out, "\n".join(lines))
+
+
+@keys_app.command("encrypt", epilog="例 example: shufang-node keys encrypt /media/stick/passphrase --home east")
+def keys_encrypt(
+    passphrase_file: Annotated[Path, typer.Argument(help="口令文件，0600 file with the passphrase, mode 0600")],
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """加密静态密钥。Encrypt the keys of this node at rest; libraries read those for TLS and hub from the files."""
+    from nodes.keys import encrypt_keys
+
+    names = encrypt_keys(_settings(home).keys, passphrase_file)
+    _record(home, "keys.encrypted", {"names": names})
+    _print({"encrypted": names}, json_out, "\n".join(names))
 
 
 @keys_app.command("rotate", epilog="例 example: shufang-node keys rotate --home east")

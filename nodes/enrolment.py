@@ -25,14 +25,16 @@ from nodes.keys import (
     COMMITMENT,
     HUB,
     KEY_FILES,
+    NOTE,
     SEALING,
     STATEMENT,
     TLS,
     load_ec_key,
     load_sealing_key,
+    load_statement_key,
     make_keys,
+    passphrase_file_of,
     public_der,
-    read_private,
 )
 from nodes.settings import NodeSettings, settings_toml
 from nodes.trust_store import CA_CERTIFICATE, TrustData, TrustStore, pin_root
@@ -41,13 +43,14 @@ ENROLMENT_FILE = "enrolment.json"
 FOLDERS = ("certs", "trust", "catalogue", "suites", "quality", "logs", "tables")
 
 
-def init_home(settings: NodeSettings, root_bytes: bytes, *, now: datetime) -> Path:
+def init_home(settings: NodeSettings, root_bytes: bytes, *, now: datetime, passphrase_file: Path | None = None) -> Path:
     """Make a node's home and return the path of the enrolment file for the agency.
 
     Args:
         settings: of the node to be.
         root_bytes: the agency's root metadata, handed over out of band.
         now: the clock.
+        passphrase_file: encrypts the keys at rest; made with a random passphrase if it is not there.
 
     Raises:
         EnrolmentError: there is a node in this folder already.
@@ -63,7 +66,7 @@ def init_home(settings: NodeSettings, root_bytes: bytes, *, now: datetime) -> Pa
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
         pin_root(settings.trust, root_bytes)
-        make_keys(settings.keys)
+        make_keys(settings.keys, passphrase_file=passphrase_file)
         for name in FOLDERS:
             (home / name).mkdir(exist_ok=True)
         target = _write_enrolment(settings, settings.keys, now=now)
@@ -114,8 +117,8 @@ def rotate_keys(settings: NodeSettings, *, now: datetime) -> Path:
     following = settings.keys / "next"
     if following.exists():
         raise EnrolmentError(f"expected no rotation under way; finish it with `admit-response`, or remove {following}")
-    previous = SigningKey.from_pem(read_private(settings.keys / STATEMENT))
-    make_keys(following)
+    previous = load_statement_key(settings.keys / STATEMENT)
+    make_keys(following, passphrase_file=passphrase_file_of(settings.keys))
     (following / COMMITMENT).unlink()  # commitments stay comparable over a rotation
     return _write_enrolment(settings, following, now=now, previous=previous)
 
@@ -123,7 +126,7 @@ def rotate_keys(settings: NodeSettings, *, now: datetime) -> Path:
 def _write_enrolment(
     settings: NodeSettings, folder: Path, *, now: datetime, previous: SigningKey | None = None
 ) -> Path:
-    statement = SigningKey.from_pem(read_private(folder / STATEMENT))
+    statement = load_statement_key(folder / STATEMENT)
     sealing = load_sealing_key(folder / SEALING).public_key().public_bytes_raw()
     spki = statement.public.spki
     enrolment = Enrolment(
@@ -168,7 +171,7 @@ def certificate_window(pem: bytes) -> tuple[datetime, datetime]:
 
 
 def _is_admitted(settings: NodeSettings, folder: Path, trust: TrustData, now: datetime) -> bool:
-    keyid = SigningKey.from_pem(read_private(folder / STATEMENT)).public.keyid
+    keyid = load_statement_key(folder / STATEMENT).public.keyid
     try:
         return any(a.id == settings.id and a.is_valid_at(now) for a in trust.by_keyid.get(keyid, ()))
     except UnknownActorError:
@@ -202,6 +205,9 @@ def _switch_keys(keys: Path, following: Path, now: datetime) -> None:
         # Copy the old one away first: a kill in between leaves every key somewhere.
         os.link(keys / name, old / name)
         (following / name).replace(keys / name)
+    if (keys / NOTE).exists():
+        os.link(keys / NOTE, old / NOTE)
+    (following / NOTE).unlink(missing_ok=True)
     following.rmdir()
 
 

@@ -19,9 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from factory.agency.errors import CertificateError
 from factory.files import write_atomic
-from factory.identity import read_key_file, write_key_file
+from factory.key_files import load_p256_key, prepare_folder, write_key_file
 from nodes.contract.parameters import CLOCK_SKEW_S_MAX
-from nodes.contract.signing import SigningKey
 
 CA_DAYS = 3650
 """Lifetime of the authority's own certificate, in days."""
@@ -120,10 +119,11 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def create_authority(folder: Path, *, organisation: str, now: datetime) -> Authority:
-    """Make the authority's key (0600) and certificate in ``folder``."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+def create_authority(
+    folder: Path, *, organisation: str, now: datetime, passphrase_file: Path | None = None
+) -> Authority:
+    """Make the authority's key (0600, encrypted if a passphrase is named) and certificate in ``folder``."""
+    prepare_folder(folder, passphrase_file)
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"{organisation[:48]} TLS authority")
     certificate = (
@@ -150,7 +150,7 @@ def load_authority(folder: Path) -> Authority:
     Raises:
         HomeError: no key there, or one that others can read.
     """
-    key = SigningKey.from_pem(read_key_file(folder / "ca.pem")).private
+    key = load_p256_key(folder / "ca.pem")
     return Authority(key, x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes()))
 
 

@@ -32,6 +32,10 @@ identity_app = typer.Typer(
 Home = Annotated[Path, typer.Option("--home", help="本机构目录 | home of who acts")]
 Agency = Annotated[Path, typer.Option("--agency", help="实施机构目录 | the agency's home")]
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="加密静态密钥的口令文件，没有则生成 | encrypts the keys; made if missing"),
+]
 Official = Annotated[str, typer.Option("--official", help="经办人 | who decides")]
 Reason = Annotated[str, typer.Option("--reason", help="理由 | why")]
 
@@ -46,6 +50,7 @@ def identity_init(
     title_en: Annotated[str, typer.Option("--title-en", help="英文名称 | English name")],
     role: Annotated[list[str], typer.Option("--role", help="角色 | role, may be repeated")],
     root: Annotated[Path | None, typer.Option("--root", help="1.root.json, handed over out of band")] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """生成密钥与入网材料 | Make keys and the enrolment bundle.
@@ -64,6 +69,7 @@ def identity_init(
         title_en=title_en,
         roles=cast(Any, tuple(role)),  # checked by the enrolment model
         root=root.read_bytes() if root else None,
+        passphrase_file=passphrase_file,
     )
     path = home / "enrolment.json"
     show(
@@ -136,10 +142,14 @@ def identity_encrypt(
     passphrase_file: Annotated[Path, typer.Argument(help="口令文件，0600 | file with the passphrase, mode 0600")],
     as_json: AsJson = False,
 ) -> None:
-    """加密静态密钥 | Encrypt the keys of a home at rest."""
+    """加密静态密钥 | Encrypt the keys of a home at rest; of an agency also its TLS authority."""
     from factory.identity import encrypt_keys
+    from factory.key_files import encrypt_folder
 
-    show({"encrypted": encrypt_keys(home, passphrase_file)}, as_json=as_json)
+    names = encrypt_keys(home, passphrase_file)
+    if (home / "ca").is_dir():
+        names += encrypt_folder(home / "ca", passphrase_file)
+    show({"encrypted": names}, as_json=as_json)
 
 
 @app.command("init")
@@ -155,6 +165,10 @@ def init(
     title_en: Annotated[str, typer.Option("--title-en")] = "Implementing agency",
     actor_id: Annotated[str, typer.Option("--id")] = "agency",
     tlog_policy: Annotated[Path | None, typer.Option("--tlog-policy", help="日志策略 | tlog-policy.txt")] = None,
+    passphrase_file: PassphraseFile = None,
+    root_passphrase_file: Annotated[
+        list[Path] | None, typer.Option("--root-passphrase-file", help="根密钥口令文件(三个) | of the root keys, three")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """建立实施机构 | Make the agency: TLS authority, trust root, first proposal of trust data.
@@ -177,6 +191,8 @@ def init(
         root_folders=root_folder,
         release_policy=DEFAULT_RELEASE_POLICY.to_bytes(),
         tlog_policy=tlog_policy.read_bytes() if tlog_policy else b"quorum none\n",
+        passphrase_file=passphrase_file,
+        root_passphrases=root_passphrase_file or (),
     )
     root = office.trust_folder / "root.json"
     show({"root": root, "root_sha256": sha256_hex(root.read_bytes()), "change": office.pending()}, as_json=as_json)

@@ -25,12 +25,12 @@ from factory.agency import admission, authority, key_events, trust_repository
 from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError
 from factory.agency.trust_repository import Change, OnlineKeys
 from factory.files import locked, write_atomic
-from factory.identity import Identity, create_identity, install_admission, load_identity, read_key_file, write_key_file
+from factory.identity import Identity, create_identity, install_admission, load_identity
+from factory.key_files import load_p256_key, prepare_folder, write_key_file
 from factory.log.log import Log
 from factory.trust import Trust, load_trust
 from nodes.contract.enrolment import Admission, Enrolment, open_enrolment
 from nodes.contract.messages import parse
-from nodes.contract.signing import SigningKey
 from nodes.contract.trust import Actors, Role, Status, StatusItem
 
 TARGETS = ("actors.json", "status.json", "release-policy.json", "tlog-policy.txt", "ca.crt", "he-public-key.json")
@@ -255,6 +255,8 @@ def create_office(
     root_folders: Sequence[Path],
     release_policy: bytes,
     tlog_policy: bytes,
+    passphrase_file: Path | None = None,
+    root_passphrases: Sequence[Path | None] = (),
     now: datetime | None = None,
 ) -> Office:
     """Make an agency: its keys, TLS authority, first root and first proposal of trust data.
@@ -270,6 +272,8 @@ def create_office(
         root_folders: three folders for the root keys, to be taken offline afterwards.
         release_policy: target ``release-policy.json``.
         tlog_policy: target ``tlog-policy.txt``.
+        passphrase_file: encrypts the agency's keys at rest; made if it is not there.
+        root_passphrases: the same for the folders of root keys, one each.
         now: clock.
 
     Raises:
@@ -290,16 +294,13 @@ def create_office(
         title_zh=title_zh,
         title_en=title_en,
         roles=("agency",),
+        passphrase_file=passphrase_file,
         now=moment,
     )
-    ca = authority.create_authority(home / "ca", organisation=organisation, now=moment)
+    ca = authority.create_authority(home / "ca", organisation=organisation, now=moment, passphrase_file=passphrase_file)
     for role in ("snapshot", "timestamp"):
         write_key_file(home / "keys" / f"{role}.pem", ec.generate_private_key(ec.SECP256R1()))
-    root_keys = [ec.generate_private_key(ec.SECP256R1()) for _ in root_folders]
-    for folder, key in zip(root_folders, root_keys, strict=True):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        write_key_file(folder / "root.pem", key)
+    root_keys = make_root_keys(root_folders, root_passphrases)
     publics = [load_pem_public_key(pem) for pem in registrar_trust_keys]
     office = Office(identity, clock=now)
     root = trust_repository.make_root(
@@ -320,6 +321,24 @@ def create_office(
     for enrolment in ((home / "enrolment.json").read_bytes(), *registrars):
         office.admit(enrolment)
     return office
+
+
+def make_root_keys(
+    folders: Sequence[Path], passphrases: Sequence[Path | None] = ()
+) -> list[ec.EllipticCurvePrivateKey]:
+    """Make a root key in each folder, ``root.pem``; the folders are taken offline afterwards.
+
+    Raises:
+        AgencyExistsError: there is a root key in one of them.
+    """
+    keys = []
+    for number, folder in enumerate(folders):
+        if (folder / "root.pem").exists():
+            raise AgencyExistsError(f"expected no root key in {folder}; a root key is never overwritten")
+        prepare_folder(folder, passphrases[number] if number < len(passphrases) else None)
+        keys.append(ec.generate_private_key(ec.SECP256R1()))
+        write_key_file(folder / "root.pem", keys[-1])
+    return keys
 
 
 def open_office(home: Path, *, now: datetime | None = None) -> Office:
@@ -359,4 +378,4 @@ def _pending_events(trust_folder: Path) -> tuple[int, list[bytes], Actors]:
 def _trust_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not path.is_file():
         raise NothingPendingError(f"expected the agency's online key {path}")
-    return SigningKey.from_pem(read_key_file(path)).private
+    return load_p256_key(path)

@@ -30,6 +30,10 @@ Home = Annotated[Path, typer.Option("--home", help="日志目录 | folder of the
 WitnessHome = Annotated[Path, typer.Option("--home", help="见证方目录 | folder of the witness")]
 TrustFolder = Annotated[Path, typer.Option("--trust", help="信任数据目录 | folder of the agency's trust data")]
 Year = Annotated[int | None, typer.Option("--year", help="年份分片，默认今年 | yearly shard, this year unless given")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="加密静态密钥的口令文件，没有则生成 | encrypts the keys; made if missing"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")]
 
 
@@ -44,6 +48,7 @@ def init(
         typer.Option(help="见证方：公钥=地址 | witness: VKEY=http://127.0.0.1:PORT or VKEY=FILE with its address"),
     ] = None,
     quorum: Annotated[int | None, typer.Option(help="法定见证数 | witnesses that have to cosign")] = None,
+    passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """建立日志或准备年度分片 | Make a log, set its witnesses, or prepare the shard of a year.
@@ -63,8 +68,22 @@ def init(
             log = log.with_witnesses(places, quorum or len(places) // 2 + 1) if places else log
         else:
             log = LogHome.create(home, operator=operator, witnesses=places, quorum=quorum)
-        key = log.prepare(year or year_of(datetime.now(UTC)))
+        key = log.prepare(year or year_of(datetime.now(UTC)), passphrase_file=passphrase_file)
     _print({"origin": key.name, "vkey": key.vkey}, [f"{key.name}", f"公钥 vkey: {key.vkey}"], as_json=as_json)
+
+
+@app.command("encrypt")
+def encrypt(
+    folder: Annotated[Path, typer.Argument(help="日志或见证方目录 | home of a log or a witness")],
+    passphrase_file: Annotated[Path, typer.Argument(help="口令文件，0600 | file with the passphrase, mode 0600")],
+    as_json: AsJson = False,
+) -> None:
+    """加密日志或见证方的静态密钥 | Encrypt the keys of a log or a witness at rest."""
+    from factory.key_files import encrypt_folder
+
+    with _reporting():
+        names = encrypt_folder(folder / "keys", passphrase_file)
+    _print({"encrypted": names}, names, as_json=as_json)
 
 
 @app.command("policy")
@@ -256,6 +275,7 @@ def monitor(
 def witness_init(
     home: WitnessHome,
     name: Annotated[str, typer.Option(help="见证方名称 | name of the witness, like witness.example/1")],
+    passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """建立见证方及其密钥 | Make a witness and its key.
@@ -265,7 +285,7 @@ def witness_init(
     from factory.log.witness import create_home
 
     with _reporting():
-        key = create_home(home, name=name)
+        key = create_home(home, name=name, passphrase_file=passphrase_file)
     _print({"name": key.name, "vkey": key.vkey}, [f"公钥 vkey: {key.vkey}"], as_json=as_json)
 
 

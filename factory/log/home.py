@@ -150,15 +150,16 @@ class LogHome:
         keys = self.folder / "keys"
         return sorted(int(path.stem) for path in keys.glob("*.pem") if path.stem.isdigit()) if keys.is_dir() else []
 
-    def prepare(self, year: int, *, files: DurableFiles | None = None) -> NoteKey:
+    def prepare(self, year: int, *, files: DurableFiles | None = None, passphrase_file: Path | None = None) -> NoteKey:
         """Make the key and the empty tree of ``year``, unless they exist, and return the public key.
 
-        Safe to repeat after a crash. Tell the agency the ``vkey`` for its log policy.
+        Safe to repeat after a crash. Tell the agency the ``vkey`` for its log policy. The key is encrypted
+        at rest where a passphrase is named, now or for an earlier year.
         """
         disk = files or DurableFiles()
         path = self.folder / "keys" / f"{year}.pem"
         origin = self.settings.origin(year)
-        signer = read_key(path, origin) if path.exists() else make_key(path, origin)
+        signer = read_key(path, origin) if path.exists() else make_key(path, origin, passphrase_file=passphrase_file)
         key = NoteKey(origin, SIGNATURE_TYPE, signer.public)
         signed = self.signed_path(year)
         disk.replace(self.shard(year) / "vkey", f"{key.vkey}\n".encode())

@@ -1,4 +1,4 @@
-"""Ed25519 keys of logs and witnesses: files of mode 0600 in a folder of mode 0700.
+"""Ed25519 keys of logs and witnesses: key files as ``factory.key_files`` has them.
 
 A log signs checkpoints (signed-note type 0x01), a witness cosigns them (type 0x04). One key
 has one name and one use; every yearly shard of a log has its own.
@@ -8,14 +8,12 @@ Source:
 """
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from factory.key_files import HomeError, key_pem, load_key, prepare_folder
 from factory.log.errors import LogKeyError
 
 
@@ -48,18 +46,21 @@ class NoteSigner:
         return f"NoteSigner({self.name})"
 
 
-def make_key(path: Path, name: str) -> NoteSigner:
+def make_key(path: Path, name: str, *, passphrase_file: Path | None = None) -> NoteSigner:
     """Make a key and store it; an existing file is never overwritten.
+
+    Args:
+        path: the file; its folder is made.
+        name: the log's origin, or the witness's name.
+        passphrase_file: encrypts the keys of this folder at rest; made if it is not there.
 
     Raises:
         LogKeyError: the file exists.
+        HomeError: the passphrase cannot be used.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.chmod(0o700)
+    prepare_folder(path.parent, passphrase_file)
     private = Ed25519PrivateKey.generate()
-    pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key_pem(path, private)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
@@ -75,17 +76,12 @@ def read_key(path: Path, name: str) -> NoteSigner:
     """Read the key at ``path``.
 
     Raises:
-        LogKeyError: missing, readable by group or others, or not an Ed25519 key.
+        LogKeyError: missing, readable by group or others, encrypted under another passphrase, or not an Ed25519 key.
     """
     try:
-        for place, kind in ((path.parent, "folder"), (path, "file")):
-            if stat.S_IMODE(place.stat().st_mode) & 0o077:
-                raise LogKeyError(f"expected the key {kind} {place} to be closed to others: chmod go-rwx it")
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except OSError as error:
-        raise LogKeyError(f"expected a key at {path}; it cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise LogKeyError(f"expected a PKCS#8 PEM key at {path}") from error
+        key = load_key(path)
+    except HomeError as error:
+        raise LogKeyError(str(error)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise LogKeyError(f"expected an Ed25519 key at {path}")
     return NoteSigner(name, key)

@@ -167,14 +167,14 @@ class Witness:
         return Answer(HTTPStatus.OK, line.text)
 
 
-def create_home(folder: Path, *, name: str) -> NoteKey:
-    """Make a witness's home and key; return the public key.
+def create_home(folder: Path, *, name: str, passphrase_file: Path | None = None) -> NoteKey:
+    """Make a witness's home and key, encrypted if a passphrase is named; return the public key.
 
     Raises:
         LogKeyError: there is a key already.
         ValueError: the name has spaces or plus signs.
     """
-    signer = make_key(folder / "keys" / "witness.pem", name)
+    signer = make_key(folder / "keys" / "witness.pem", name, passphrase_file=passphrase_file)
     key = NoteKey(name, COSIGNATURE_TYPE, signer.public)
     DurableFiles().replace(folder / "vkey", f"{key.vkey}\n".encode())
     return key

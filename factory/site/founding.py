@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from factory.errors import FactoryError
 from factory.files import write_atomic
-from factory.identity import load_identity, write_key_file
+from factory.identity import load_identity
+from factory.key_files import write_key_file
 from factory.site.layout import AGENCY_TITLE, CLIENT, OPERATOR, REGISTRARS, REVIEWERS, Office, Site
 from factory.site.processes import free_port, quoted, run_module, run_modules
 from factory.trust import load_trust
 
-CLI, NODE_CLI = "factory.cli", "nodes.cli"
+CLI, NODE_CLI, WITNESSING = "factory.cli", "nodes.cli", "factory.site.witnessing"
 Tell = Callable[[str], None]
 
 
@@ -82,13 +83,19 @@ def found_site(site: Site, *, tell: Tell = lambda _: None) -> None:
         ProcessFailedError: a party's command failed.
     """
     tell("keys")
-    run_modules([*(_identity(site, office) for office in REGISTRARS), ("factory.site.witnessing", str(site.folder))])
+    run_modules([*(_identity(site, office) for office in REGISTRARS), (WITNESSING, str(site.folder), "witness")])
+    run_module(WITNESSING, str(site.folder), "log")
     run_module(
         CLI, "agency", "init", "--home", str(site.agency), "--organisation", "org-agency",
         "--title-zh", AGENCY_TITLE[0], "--title-en", AGENCY_TITLE[1],
         *(text for office in REGISTRARS for text in ("--registrar", str(site.home(office.id)))),
         *(text for number in (1, 2, 3) for text in ("--root-folder", str(site.folder / "root" / str(number)))),
         "--tlog-policy", str(site.folder / "tlog-policy.txt"),
+        "--passphrase-file", str(site.passphrase("agency")),
+        *(
+            text for number in (1, 2, 3)
+            for text in ("--root-passphrase-file", str(site.passphrase(f"root-{number}")))
+        ),
     )  # fmt: skip
     root = site.folder / "1.root.json"
     write_atomic(root, (site.agency / "trust" / "root.json").read_bytes())
@@ -96,6 +103,7 @@ def found_site(site: Site, *, tell: Tell = lambda _: None) -> None:
     tell("enrolment")
     run_modules(
         [
+            (WITNESSING, str(site.folder), "watch"),
             *(_identity(site, office, root) for office in (OPERATOR, *REVIEWERS, CLIENT)),
             *(_node(site, department, root, hub, relay) for department in site.departments),
         ]
@@ -144,7 +152,7 @@ def _identity(site: Site, office: Office, root: Path | None = None) -> tuple[str
     return (
         CLI, "identity", "init", "--home", str(site.home(office.id)), "--id", office.id,
         "--organisation", office.organisation, "--title-zh", office.title_zh, "--title-en", office.title_en,
-        "--role", office.role, *pinned,
+        "--role", office.role, "--passphrase-file", str(site.passphrase(office.id)), *pinned,
     )  # fmt: skip
 
 
@@ -158,6 +166,7 @@ def _node(site: Site, department: object, root: Path, hub: int, relay: int) -> t
         "--organisation", department.organisation, "--title-zh", department.title_zh,
         "--title-en", department.title_en, "--hub", f"127.0.0.1:{hub}", "--relay", f"https://127.0.0.1:{relay}",
         "--root", str(root), "--hub-poll-ms", "200",
+        "--passphrase-file", str(site.passphrase(department.node)),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 <site>/agency  root/1..3  registrar-1  registrar-2  reviewer-1  reviewer-2  bank-yun
        operator/{hub,log,products,registry.db}  witness  nodes/node-…  run/  packages/
+       secrets/<party>/passphrase
 """
 
 from dataclasses import dataclass
@@ -106,6 +107,10 @@ class Site:
     def hub_settings(self) -> Path:
         """Settings of hub and relay."""
         return self.operator / "hub" / "hub.toml"
+
+    def passphrase(self, party: str) -> Path:
+        """The file with the passphrase of one party's keys; a real party keeps it on a device of its own."""
+        return self.folder / "secrets" / party / "passphrase"
 
     @property
     def log(self) -> Path:

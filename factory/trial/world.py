@@ -30,7 +30,8 @@ from factory.agency.office import Office, create_office, sign_trust
 from factory.federation.session import Session
 from factory.files import write_atomic
 from factory.hub.relay_bus import RelayBus
-from factory.identity import Identity, create_identity, install_admission, load_identity, write_key_file
+from factory.identity import Identity, create_identity, install_admission, load_identity
+from factory.key_files import write_key_file
 from factory.pipelines.build import uses_of
 from factory.pipelines.recipe import Recipe
 from factory.release.nodes import NodeDesk

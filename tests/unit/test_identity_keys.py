@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from factory.identity import (
-    HomeExistsError,
-    HomeMissingError,
-    UnsafeKeyFileError,
-    encrypt_keys,
-    load_identity,
-    rotate_identity,
-)
+from factory.agency.authority import create_authority, load_authority
+from factory.agency.office import make_root_keys
+from factory.identity import create_identity, encrypt_keys, load_identity, rotate_identity
+from factory.key_files import NOTE, HomeExistsError, HomeMissingError, UnsafeKeyFileError, encrypt_folder, load_p256_key
+from factory.log.errors import LogKeyError
+from factory.log.keys import make_key, read_key
 from factory.pkcs11_key import TokenError
 from tests import offices
 
@@ -80,6 +78,60 @@ def test_a_rotated_key_is_encrypted_too(home: Path, tmp_path: Path) -> None:
     rotate_identity(load_identity(home))
     for path in (home / "keys").glob("statement*.pem"):
         assert b"ENCRYPTED" in path.read_bytes()[:64]
+
+
+def test_keys_are_encrypted_from_the_first_byte_when_a_passphrase_is_named(tmp_path: Path) -> None:
+    secret = tmp_path / "stick" / "passphrase"
+    made = create_identity(
+        tmp_path / "op",
+        actor_id="operator",
+        organisation="company",
+        title_zh="运营",
+        title_en="operator",
+        roles=("operator",),
+        passphrase_file=secret,
+    )
+    assert secret.stat().st_mode & 0o777 == 0o600
+    plain = {p.name for p in (tmp_path / "op" / "keys").glob("*.pem") if b"ENCRYPTED" not in p.read_bytes()[:64]}
+    assert plain == {"tls.pem"}
+    assert load_identity(made.home).sealing_key is not None
+    text = "".join(path.read_text() for path in made.home.rglob("*") if path.is_file())
+    assert secret.read_text().strip() not in text
+
+
+def test_root_authority_log_and_witness_keys_are_encrypted_too(tmp_path: Path) -> None:
+    secret = _passphrase(tmp_path)
+    (key,) = make_root_keys([tmp_path / "root"], [secret])
+    authority = create_authority(tmp_path / "ca", organisation="bureau", now=offices.NOW, passphrase_file=secret)
+    signer = make_key(tmp_path / "log" / "2026.pem", "log.op/2026", passphrase_file=secret)
+    for path in (tmp_path / "root" / "root.pem", tmp_path / "ca" / "ca.pem", tmp_path / "log" / "2026.pem"):
+        assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert load_p256_key(tmp_path / "root" / "root.pem").public_key() == key.public_key()
+    assert load_authority(tmp_path / "ca").certificate == authority.certificate
+    assert read_key(tmp_path / "log" / "2026.pem", "log.op/2026").public == signer.public
+    make_key(tmp_path / "log" / "2027.pem", "log.op/2027")
+    assert b"ENCRYPTED" in (tmp_path / "log" / "2027.pem").read_bytes()[:64]
+    secret.write_text("another passphrase\n")
+    with pytest.raises(LogKeyError, match="passphrase"):
+        read_key(tmp_path / "log" / "2026.pem", "log.op/2026")
+
+
+def test_an_encryption_that_was_interrupted_is_finished_by_the_next(tmp_path: Path) -> None:
+    secret, folder = _passphrase(tmp_path), tmp_path / "keys"
+    make_key(folder / "witness.pem", "w/1")
+    (folder / NOTE).write_text(f"{secret}\n")
+    (folder / NOTE).chmod(0o600)
+    assert read_key(folder / "witness.pem", "w/1").name == "w/1"
+    assert encrypt_folder(folder, secret) == ["witness.pem"]
+    assert read_key(folder / "witness.pem", "w/1").name == "w/1"
+
+
+def test_a_root_key_is_never_overwritten(tmp_path: Path) -> None:
+    from factory.agency.errors import AgencyExistsError
+
+    make_root_keys([tmp_path / "root"])
+    with pytest.raises(AgencyExistsError, match="root key"):
+        make_root_keys([tmp_path / "root"])
 
 
 @pytest.fixture

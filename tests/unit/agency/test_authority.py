@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from factory.agency.authority import check_certificate, create_authority, load_authority
 from factory.agency.errors import CertificateError
-from factory.identity import UnsafeKeyFileError, certificate_request
+from factory.identity import certificate_request
+from factory.key_files import UnsafeKeyFileError
 from tests.offices import NOW
 
 

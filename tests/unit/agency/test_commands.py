@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from factory.agency.cli import app, identity_app
 from factory.agency.errors import SignatureMissingError
-from factory.identity import HomeExistsError
+from factory.key_files import HomeExistsError
 
 
 def run(group, *arguments):

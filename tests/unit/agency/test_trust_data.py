@@ -15,15 +15,13 @@ from factory.agency.errors import (
 from factory.agency.office import open_office, sign_trust
 from factory.identity import (
     AdmissionError,
-    HomeExistsError,
-    HomeMissingError,
-    UnsafeKeyFileError,
     create_identity,
     install_admission,
     load_identity,
     pin_root,
     rotate_identity,
 )
+from factory.key_files import HomeExistsError, HomeMissingError, UnsafeKeyFileError
 from factory.trust import (
     TrustExpiredError,
     TrustInvalidError,
@@ -214,7 +212,7 @@ def test_a_revocation_is_never_lifted_and_a_suspension_is(world):
 
 
 def test_a_new_root_is_signed_by_the_old_and_the_new_keys(world, tmp_path):
-    from factory.identity import read_key_file
+    from factory.key_files import read_key_file
     from nodes.contract.signing import SigningKey
 
     world.publish()
