@@ -153,8 +153,8 @@ def load_ec_key(path: Path, curve: type[ec.EllipticCurve]) -> ec.EllipticCurvePr
     """
     key = _load_pem(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, curve):
-        names = {"secp256r1": "P-256", "secp384r1": "P-384"}
-        raise KeyFileError(f"expected a private key on {names.get(curve.name, curve.name)} in {path}")
+        name = "P-256" if curve is ec.SECP256R1 else "P-384"
+        raise KeyFileError(f"expected a private key on {name} in {path}")
     return key
 
 

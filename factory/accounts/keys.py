@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from factory.files import locked, write_atomic
-from factory.identity import HomeError
+from factory.key_files import HomeError
 
 FILE = "accounts.key"
 _BYTES = 32
