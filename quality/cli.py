@@ -16,6 +16,8 @@ from typing import Any
 
 from quality.errors import JobsError, QualityError
 
+_KEPT = "kept.json"
+"""In the folder of the report: what the next run compares with; private, never sent."""
 _EXAMPLE = "example: python -m quality assess --table persons.csv --suite persons.json --out quality/persons --json"
 
 
@@ -68,7 +70,7 @@ def _batch(_options: argparse.Namespace) -> int:
 
 def _assessed(options: argparse.Namespace) -> dict[str, Any]:
     """Run one suite, write its report and pages, and return the answer that is printed."""
-    from quality import profile, suite
+    from quality import kept, profile, suite
     from quality.pages import write_report
     from quality.projection import report_json
     from quality.run import assess
@@ -89,6 +91,7 @@ def _assessed(options: argparse.Namespace) -> dict[str, Any]:
         profile=weights,
         previous=previous,
         references=references,
+        kept=kept.load(options.out / _KEPT),
     )
     report = report_json(
         assessment,
@@ -110,6 +113,8 @@ def _assessed(options: argparse.Namespace) -> dict[str, Any]:
         for result in assessment.rules
     }
     _write_private(options.out / "exact-counts.json", json.dumps(exact, indent=1).encode())
+    if assessment.kept is not None:
+        _write_private(options.out / _KEPT, kept.dumps(assessment.kept))
     answer = {**written, **{key: report["score"][key] for key in ("total_x100", "grade", "verdict")}}
     answer["findings"] = [item["code"] for item in report["findings"]]
     answer["holds"] = [{"code": hold["code"], "about": hold["about"]} for hold in report["score"]["holds"]]

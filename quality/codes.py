@@ -74,7 +74,7 @@ def divisions_valid(column: Any) -> Any:
     """Say of each cell whether it is a county-level code of GB/T 2260 (2023 list)."""
     import pyarrow.compute as pc
 
-    text = _as_text(column)
+    text = as_text(column)
     return pc.if_else(pc.is_valid(text), pc.is_in(text, value_set=pa.array(sorted(division_codes()))), None)
 
 
@@ -94,7 +94,7 @@ def births_match(ids: Any, births: Iterable[Any]) -> Any:
     """
     import pyarrow.compute as pc
 
-    inside = pc.utf8_slice_codeunits(_as_text(ids), 6, 14)
+    inside = pc.utf8_slice_codeunits(as_text(ids), 6, 14)
     return pc.equal(inside, pc.strftime(births, format="%Y%m%d"))
 
 
@@ -118,14 +118,15 @@ def uscc_check_values(values: NDArray[np.uint8]) -> _Bytes:
     return ((31 - total % 31) % 31).astype(np.uint8)
 
 
-def _as_text(column: Any) -> Any:
+def as_text(column: Any) -> Any:
+    """Return a column as one Arrow array of text."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return array if pa.types.is_string(array.type) else array.cast(pa.string())
 
 
 def _matrix(column: Any) -> tuple[_Bytes, _Flags]:
     """Return the bytes of the cells that are 18 bytes long, shape (m, 18), and which cells those are."""
-    array = _as_text(column)
+    array = as_text(column)
     offset_buffer, value_buffer = array.buffers()[1], array.buffers()[2]
     if len(array) == 0 or value_buffer is None:
         return np.zeros((0, _WIDTH), dtype=np.uint8), np.zeros(len(array), dtype=bool)
@@ -141,7 +142,7 @@ def _matrix(column: Any) -> tuple[_Bytes, _Flags]:
 def _answer(column: Any, fits: _Flags, good: _Flags) -> Any:
     valid = np.zeros(len(fits), dtype=bool)
     valid[fits] = good
-    null = _as_text(column).is_null().to_numpy(zero_copy_only=False)
+    null = as_text(column).is_null().to_numpy(zero_copy_only=False)
     return pa.array(valid, mask=null)
 
 

@@ -50,7 +50,7 @@ with warnings.catch_warnings():
 import pandas as pd
 import pyarrow as pa
 
-from quality import codes
+from quality import codes, divisions
 from quality.plan import AGGREGATE_TYPES, MOBILE_REGEX, metric_value_names
 from quality.suite import ColumnType, Rule
 
@@ -135,6 +135,20 @@ class ExpectColumnValuesToBeDivisionCodes(ColumnMapExpectation):  # type: ignore
     map_metric = "column_values.division_code"
 
 
+class _RegionMetric(ColumnMapMetricProvider):  # type: ignore[misc]  # library without types
+    condition_metric_name = "column_values.resident_id_region_existed"
+
+    @column_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]  # library without types
+    def _pandas(cls, column: Any, **_: Any) -> Any:  # noqa: N805 - the library passes the class
+        return _on_arrow(divisions.id_regions_existed, column)
+
+
+class ExpectResidentIdRegionsToHaveExisted(ColumnMapExpectation):  # type: ignore[misc]  # library without types
+    """The region of each identity number was in force at the birth or later (GB/T 2260 with its years)."""
+
+    map_metric = "column_values.resident_id_region_existed"
+
+
 class ExpectColumnValuesToBeMobileNumbers(gxe.ExpectColumnValuesToMatchRegex):  # type: ignore[misc]  # library without types
     """Each value is a mainland mobile number of eleven digits."""
 
@@ -156,6 +170,26 @@ class ExpectBirthDatesToMatchResidentIds(ColumnPairMapExpectation):  # type: ign
     """The birth date inside the identity number (column_A) equals the date beside it (column_B)."""
 
     map_metric = "column_pair_values.birth_date_matches_resident_id"
+    ignore_row_if: str = "either_value_is_missing"
+    domain_keys = _PAIR_DOMAIN
+
+
+class _InForceMetric(ColumnPairMapMetricProvider):  # type: ignore[misc]  # library without types
+    condition_metric_name = "column_pair_values.division_in_force_on_date"
+    condition_domain_keys = _PAIR_DOMAIN
+    condition_value_keys = ()
+
+    @column_pair_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]  # library without types
+    def _pandas(cls, column_A: Any, column_B: Any, **_: Any) -> Any:  # noqa: N803, N805 - names of the library
+        dates = pa.array(pd.to_datetime(column_B), from_pandas=True)
+        answer = divisions.in_force(pa.array(column_A, type=pa.string(), from_pandas=True), dates)
+        return pd.Series(answer.to_numpy(zero_copy_only=False), index=column_A.index).fillna(value=False).astype(bool)
+
+
+class ExpectDivisionCodesToBeInForceOnDates(ColumnPairMapExpectation):  # type: ignore[misc]  # library without types
+    """The division code (column_A) was in force in the year of the date beside it (column_B)."""
+
+    map_metric = "column_pair_values.division_in_force_on_date"
     ignore_row_if: str = "either_value_is_missing"
     domain_keys = _PAIR_DOMAIN
 

@@ -14,7 +14,7 @@ from quality.charts import hundredths, radar, trend
 from quality.errors import ReportError
 from quality.indicators import INDICATORS
 from quality.projection import check_report
-from quality.report import Language
+from quality.report import Language, figures
 from quality.words import GRADE, ORIGIN, REASON, SEVERITY, STATE, STATUS, TEXT
 
 _FONT = "Noto Sans CJK SC"
@@ -197,20 +197,16 @@ class _View:
         return [self._rule(rule) for rule in ordered]
 
     def _rule(self, rule: Mapping[str, Any]) -> dict[str, str]:
-        counted = rule["unit"] == "rows"
-        failing = f"<{rule['failing_below']}" if rule["failing_below"] else _count(rule["failing"])
-        days = " 天" if self._lang == "zh" else " d"
-        lag = f"{rule['lag_days']}{days}" if "lag_days" in rule else "—"
-        promised = f"≤ {rule['promised_days']}{days}" if "lag_days" in rule else "—"
+        checked, failing, rate, allowed = figures(rule, self._lang)
         return {
             "id": rule["id"],
             "columns": " × ".join(rule["columns"]) or "—",
             "title": self._title(rule),
             "severity": self._pick(SEVERITY, rule["severity"]),
-            "checked": _count(rule["checked"]) if counted else "—",
-            "failing": failing if counted else lag,
-            "rate": _percent(rule["rate_micro"]) if counted else "—",
-            "allowed": _percent(rule["allowed_micro"]) if counted else promised,
+            "checked": checked,
+            "failing": failing,
+            "rate": rate,
+            "allowed": allowed,
             "status": self._pick(STATUS, rule["status"]),
             "tone": {"pass": "ok", "fail": "no"}.get(rule["status"], "na"),
             "reason": self._pick(REASON, rule["reason"]),
@@ -238,10 +234,6 @@ class _View:
             "share": _percent(item["x_micro"]) if assessed else "—",
             "assessed": assessed,
         }
-
-
-def _count(value: int | None) -> str:
-    return "—" if value is None else f"{value:,}"
 
 
 def _percent(micro: int | None) -> str:

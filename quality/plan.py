@@ -179,6 +179,7 @@ _PREDICATES: dict[str, Callable[[Rule, Mapping[str, ColumnType]], str]] = {
     "expect_column_values_to_be_valid_resident_ids": _function("resident_id_valid"),
     "expect_column_values_to_be_valid_usccs": _function("uscc_valid"),
     "expect_column_values_to_be_division_codes": _function("division_valid"),
+    "expect_resident_id_regions_to_have_existed": _function("id_region_existed"),
 }
 
 
@@ -212,6 +213,12 @@ def _sex(rule: Rule, types: Mapping[str, ColumnType]) -> str:
     )
 
 
+def _in_force(rule: Rule, types: Mapping[str, ColumnType]) -> str:
+    _only(rule, _PAIR_KEYS)
+    code = _of_type(rule, types, "column_A", "text")
+    return f"division_in_force({code}, {_of_type(rule, types, 'column_B', 'date')})"
+
+
 def _pair_in_set(rule: Rule, types: Mapping[str, ColumnType]) -> str:
     _only(rule, _PAIR_KEYS | {"value_pairs_set"})
     a, b = rule.kwargs["column_A"], rule.kwargs["column_B"]
@@ -235,6 +242,11 @@ _PAIRS: dict[str, tuple[str, str, Callable[[Rule, Mapping[str, ColumnType]], str
         "column_pair_values.birth_date_matches_resident_id",
         "either_value_is_missing",
         _birth,
+    ),
+    "expect_division_codes_to_be_in_force_on_dates": (
+        "column_pair_values.division_in_force_on_date",
+        "either_value_is_missing",
+        _in_force,
     ),
     "expect_sexes_to_match_resident_ids": (
         "column_pair_values.sex_matches_resident_id",

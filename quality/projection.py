@@ -19,7 +19,7 @@ from quality.findings import FINDINGS, HOLDS
 from quality.indicators import DIMENSIONS, INDICATORS
 from quality.run import Assessment, RuleResult, scored
 from quality.scoring import rule_score_x100
-from quality.suppression import CELL_MIN, ROUND_BASE, ROWS_MIN, rounded
+from quality.suppression import CELL_MIN, MOVE_MIN, ROUND_BASE, ROWS_MIN, rounded
 
 SCHEMA = "shufang.quality-report/1"
 PAYLOAD_TYPE = "application/vnd.shufang.quality-report.v1+json"
@@ -69,9 +69,10 @@ def report_json(
     Privacy:
         Whoever reads the report learns the number of rows to the nearest 5, per rule how many
         elements were checked and failed (to the nearest 5, 1 to 4 as "<5") and whether the rule
-        holds; the lag of the latest date in days. A rule whose author puts a value into its
-        arguments learns one bit about it, so suites are reviewed; two reports of nearly the same
-        table differ by multiples of 5 or not at all.
+        holds; the lag of the latest date in days; per watched column how far its distribution
+        moved, to the hundredth. A rule whose author puts a value into its arguments learns one bit
+        about it, so suites are reviewed. Counts that moved by fewer than 10 rows since the last
+        report are published as they were; the verdict of a rule and a lag are exact.
     """
     small = 0 < assessment.rows < ROWS_MIN
     previous = _previous(assessment.previous)
@@ -101,10 +102,15 @@ def report_json(
         "table": {
             "kind": assessment.kind,
             "encoding": assessment.encoding,
-            "rows": None if small else rounded(assessment.rows),
+            "rows": None if small else rounded(assessment.rows_shown),
             "columns": assessment.columns,
         },
-        "disclosure": {"cell_min": CELL_MIN, "round_base": ROUND_BASE, "rows_min": ROWS_MIN},
+        "disclosure": {
+            "cell_min": CELL_MIN,
+            "round_base": ROUND_BASE,
+            "rows_min": ROWS_MIN,
+            "move_min": MOVE_MIN,
+        },
         "profile": _profile(assessment),
         "score": {
             "total_x100": score.total_x100,
@@ -213,6 +219,9 @@ def _rule(result: RuleResult, before: Mapping[str, Any]) -> Report:
     if result.lag_days is not None:
         out["lag_days"] = result.lag_days
         out["promised_days"] = int(rule.kwargs["days"])
+    if result.psi is not None:
+        out["psi_x100"] = round(result.psi * 100)
+        out["psi_max_x100"] = int(float(rule.kwargs["max_psi"]) * 100)
     return out
 
 

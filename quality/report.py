@@ -198,27 +198,18 @@ class _Page:
         )
 
     def _rule_row(self, rule: Mapping[str, Any]) -> str:
-        counted = rule["unit"] == "rows"
-        failing = f"&lt;{rule['failing_below']}" if rule["failing_below"] else _count(rule["failing"])
-        failing = failing if counted else "—"
-        rate = _percent(rule["rate_micro"]) if counted else "—"
-        allowed = _percent(rule["allowed_micro"]) if counted else "—"
-        if "lag_days" in rule:
-            failing, allowed = str(rule["lag_days"]) + self._days(), "≤ " + str(rule["promised_days"]) + self._days()
+        checked, failing, rate, allowed = figures(rule, "zh" if self._zh else "en")
         tone = {"pass": "ok", "fail": "no"}.get(rule["status"], "na")
         severity = {"critical": "critical", "major": "major"}.get(rule["severity"], "na")
         return (
             f'<tr><td class="w"><code>{escape(rule["id"])}</code></td>'
             f"<td><code>{escape(' × '.join(rule['columns']))}</code></td><td>{escape(self._rule_title(rule))}</td>"
             f'<td class="w"><span class="chip small {severity}">{self._pick(SEVERITY, rule["severity"])}</span></td>'
-            f'<td class="n">{_count(rule["checked"]) if counted else "—"}</td><td class="n">{failing}</td>'
-            f'<td class="n">{rate}</td><td class="n">{allowed}</td>'
+            f'<td class="n">{checked}</td><td class="n">{escape(failing)}</td>'
+            f'<td class="n">{rate}</td><td class="n">{escape(allowed)}</td>'
             f'<td class="w"><span class="chip small {tone}">{self._pick(STATUS, rule["status"])}</span></td>'
             f'<td class="n">{_rate_change(rule)}</td></tr>'
         )
-
-    def _days(self) -> str:
-        return " 天" if self._zh else " d"
 
     def _orders(self) -> str:
         orders = self._report.get("orders", [])
@@ -343,6 +334,19 @@ class _Page:
             )
         digest = f"<br>{self._t('digest')} <code>{escape(self._sha256)}</code>" if self._sha256 else ""
         return f"<footer>{method}{digest}</footer>"
+
+
+def figures(rule: Mapping[str, Any], lang: Language) -> tuple[str, str, str, str]:
+    """Return what a rule's row shows as checked, failing, rate and allowed."""
+    days = " 天" if lang == "zh" else " d"
+    if "lag_days" in rule:
+        return "—", f"{rule['lag_days']}{days}", "—", f"≤ {rule['promised_days']}{days}"
+    if "psi_x100" in rule:
+        return "—", f"PSI {hundredths(rule['psi_x100'])}", "—", f"≤ {hundredths(rule['psi_max_x100'])}"
+    if rule["unit"] != "rows":
+        return "—", "—", "—", "—"
+    failing = f"<{rule['failing_below']}" if rule["failing_below"] else _count(rule["failing"])
+    return _count(rule["checked"]), failing, _percent(rule["rate_micro"]), _percent(rule["allowed_micro"])
 
 
 @cache

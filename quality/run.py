@@ -5,18 +5,21 @@ encoding or empty gives an assessment with findings and the verdict ``held``. Th
 exact counts and stays at the node; what may leave is made of it by ``quality.projection`` alone.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from quality.drift import DRIFT, GROWTH, Shape, psi, shape_like, shape_of
+from quality.drift import ROWS_MIN as DRIFT_ROWS_MIN
 from quality.errors import SourceError
+from quality.kept import Delivery, Kept, Shown
 from quality.plan import FRESHNESS, Plan, freshness_plan, plan
 from quality.scoring import DEFAULT_PROFILE, Profile, Score, Scored, Status, score
 from quality.sources import BAD, BATCH, Opened, Source, open_source, quoted
 from quality.suite import ColumnType, Rule, Severity, Suite
-from quality.suppression import ROWS_MIN, Published, publish
+from quality.suppression import ROWS_MIN, Counts, Published, publish, steady
 
 if TYPE_CHECKING:
     from quality.expectations import Verdict
@@ -27,8 +30,9 @@ DELIVERY = "expect_table_delivery_to_be_within_days"
 REFERENCE = "expect_column_values_to_be_in_resource"
 """Each value stands in ``other_column`` of another ``resource`` of the same node."""
 Reason = Literal[
-    "", "source", "reference", "column_missing", "no_rows", "nothing_to_check", "too_few_rows", "could_not_run"
-]
+    "", "source", "reference", "column_missing", "no_rows", "nothing_to_check", "too_few_rows", "could_not_run",
+    "first_delivery",
+]  # fmt: skip
 # One cell in a hundred may be unreadable before the column counts as broken.
 _UNREADABLE_ONE_IN = 100
 
@@ -46,6 +50,8 @@ class RuleResult:
         failing: rows that fail.
         aggregate: the rule judges one figure, so the counts are of figures, not of rows.
         lag_days: days between the promise's reference and today, for rules on timeliness.
+        psi: population stability index, for rules on drift.
+        shown: counts that are published instead of the exact ones, so that they do not tell a difference of few rows.
     """
 
     rule: Rule
@@ -56,6 +62,8 @@ class RuleResult:
     failing: int = 0
     aggregate: bool = False
     lag_days: int | None = None
+    psi: float | None = None
+    shown: Counts | None = None
 
     @property
     def published(self) -> Published:
@@ -64,7 +72,8 @@ class RuleResult:
             return Published(0, 0, small=False)
         if self.aggregate:
             return Published(self.rows, self.failing, small=False)
-        return publish(rows=self.rows, missing=self.missing, failing=self.failing)
+        shown = self.shown or Counts(self.rows, self.missing, self.failing)
+        return publish(rows=shown.rows, missing=shown.missing, failing=shown.failing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,7 @@ class Assessment:
         score: from the published counts.
         previous: report JSON of the delivery before, as read; its own digest is checked by the caller.
         engine: version per library.
+        kept: what the next run needs of this one; ``None`` when the table could not be read.
     """
 
     suite: Suite
@@ -100,6 +110,12 @@ class Assessment:
     score: Score
     previous: Mapping[str, Any] | None
     engine: Mapping[str, str]
+    kept: Kept | None = None
+
+    @property
+    def rows_shown(self) -> int:
+        """Rows of the table before rounding, as they may be published."""
+        return self.kept.rows if self.kept else self.rows
 
 
 def assess(
@@ -110,6 +126,7 @@ def assess(
     profile: Profile = DEFAULT_PROFILE,
     previous: Mapping[str, Any] | None = None,
     references: Mapping[str, Source] | None = None,
+    kept: Kept | None = None,
     memory_limit_mb: int = 1_024,
 ) -> Assessment:
     """Run a suite on a table.
@@ -121,6 +138,7 @@ def assess(
         profile: weights and thresholds.
         previous: report JSON of the last delivery, for changes and the trend.
         references: other resources of the node by catalogue id, for rules between tables.
+        kept: of the last run of this resource, for rules between deliveries and against differencing.
         memory_limit_mb: memory of DuckDB before it spills.
     """
     if now.tzinfo is None:
@@ -128,7 +146,14 @@ def assess(
     try:
         with open_source(source, suite, memory_limit_mb=memory_limit_mb) as opened:
             return _assess_opened(
-                opened, source, suite, profile=profile, previous=previous, references=references or {}, now=now
+                opened,
+                source,
+                suite,
+                profile=profile,
+                previous=previous,
+                references=references or {},
+                kept=kept,
+                now=now,
             )
     except SourceError as error:
         access = RuleResult(_READABLE, "fail", rows=1, failing=1, aggregate=True)
@@ -154,6 +179,7 @@ def _assess_opened(
     profile: Profile,
     previous: Mapping[str, Any] | None,
     references: Mapping[str, Source],
+    kept: Kept | None,
     now: datetime,
 ) -> Assessment:
     rows = int(opened.connection.execute(f"SELECT count(*) FROM {BATCH}").fetchall()[0][0])  # noqa: S608 - fixed name
@@ -170,7 +196,10 @@ def _assess_opened(
     elif rows < ROWS_MIN:
         findings.append("source.too_small")
     own = _own_results(opened, suite, rows, missing)
-    results = _Run(opened, suite, rows, now, references).results()
+    delivery = _delivery(opened, suite, rows)
+    before = kept.compared_with(opened.delivered_at) if kept else None
+    results = _Run(opened, suite, rows, now, references, before=before).results()
+    shown = [_steadied(result, kept) for result in (*own, *results)]
     return _assessment(
         suite,
         profile,
@@ -178,7 +207,17 @@ def _assess_opened(
         previous,
         kind=source.kind,
         findings=tuple(findings),
-        rules=(*own, *results),
+        rules=shown,
+        kept=Kept(
+            steady(Counts(rows, 0, 0), Counts(kept.rows, 0, 0) if kept else None).rows,
+            {
+                result.rule.id: Shown(result.rule.sha256, result.status, result.shown)
+                for result in shown
+                if result.shown is not None
+            },
+            delivery,
+            before,
+        ),
         rows=rows,
         columns=len(opened.columns),
         encoding=opened.encoding,
@@ -199,6 +238,7 @@ def _assessment(
     columns: int = 0,
     encoding: str = "",
     delivered_at: datetime | None = None,
+    kept: Kept | None = None,
 ) -> Assessment:
     return Assessment(
         suite=suite,
@@ -214,7 +254,29 @@ def _assessment(
         score=score([scored(result) for result in rules], profile),
         previous=previous,
         engine={name: version(name) for name in ("great-expectations", "duckdb")},
+        kept=kept,
     )
+
+
+def _delivery(opened: Opened, suite: Suite, rows: int) -> Delivery:
+    """Return what the next delivery will be compared with."""
+    watched = dict.fromkeys(str(rule.kwargs.get("column")) for rule in suite.rules if rule.type == DRIFT)
+    shapes: dict[str, Shape] = {
+        name: shape_of(opened.connection, name, suite.columns[name]) for name in watched if name in opened.columns
+    }
+    return Delivery(opened.delivered_at, rows, shapes)
+
+
+def _steadied(result: RuleResult, kept: Kept | None) -> RuleResult:
+    """Let a rule on rows publish what the last report said of it while it moved by few rows."""
+    if result.aggregate or result.status not in ("pass", "fail"):
+        return result
+    last = kept.shown.get(result.rule.id) if kept else None
+    if last is not None and last.rule_sha256 != result.rule.sha256:
+        last = None
+    now = Counts(result.rows, result.missing, result.failing)
+    changed = last is not None and last.status != result.status
+    return replace(result, shown=steady(now, last.counts if last else None, verdict_changed=changed))
 
 
 def _own_rule(rule_id: str, indicator: str, severity: Severity, zh: str, en: str) -> Rule:
@@ -276,9 +338,17 @@ class _Run:
     """The rules of one suite on one opened table."""
 
     def __init__(
-        self, opened: Opened, suite: Suite, rows: int, now: datetime, references: Mapping[str, Source]
+        self,
+        opened: Opened,
+        suite: Suite,
+        rows: int,
+        now: datetime,
+        references: Mapping[str, Source],
+        *,
+        before: Delivery | None,
     ) -> None:
         self._references = references
+        self._before = before
         self._connection = opened.connection
         self._opened = opened
         self._suite = suite
@@ -286,6 +356,12 @@ class _Run:
         self._today = now.astimezone(CHINA).date()
         self._types: dict[str, ColumnType] = {
             name: kind for name, kind in suite.columns.items() if name in opened.columns
+        }
+        # Rules that need more than this table, which no expectation of the library knows.
+        self._compared: Mapping[str, Callable[[Rule], RuleResult]] = {
+            REFERENCE: self._referential,
+            DRIFT: self._drift,
+            GROWTH: self._growth,
         }
 
     def results(self) -> list[RuleResult]:
@@ -298,8 +374,8 @@ class _Run:
             if early is not None:
                 done[rule.id] = early
                 continue
-            if rule.type == REFERENCE:
-                done[rule.id] = self._referential(rule)
+            if rule.type in self._compared:
+                done[rule.id] = self._compared[rule.type](rule)
                 continue
             planned = (
                 freshness_plan(rule, today=self._today)
@@ -357,15 +433,31 @@ class _Run:
         fine = int(failing) * 1_000_000 <= rule.allowed_micro * int(filled)
         return RuleResult(rule, "pass" if fine else "fail", "", self._rows, self._rows - int(filled), int(failing))
 
-    def _execute(self, plans: list[tuple[Rule, Plan]], slow: list[Rule], done: dict[str, RuleResult]) -> None:
-        from quality import codes, expectations
+    def _drift(self, rule: Rule) -> RuleResult:
+        """Judge how far a column has moved since the delivery before."""
+        before = self._before.shapes.get(str(rule.kwargs.get("column"))) if self._before else None
+        if before is None or before.kind != self._types[str(rule.kwargs["column"])]:
+            return RuleResult(rule, "not_assessed", "first_delivery")
+        now = shape_like(self._connection, str(rule.kwargs["column"]), before)
+        if min(before.filled, now.filled) < DRIFT_ROWS_MIN:
+            return RuleResult(rule, "not_assessed", "too_few_rows")
+        # What is judged is what is published: hundredths.
+        index = round(psi(before.counts, now.counts), 2)
+        failing = int(index > float(rule.kwargs["max_psi"]))
+        return RuleResult(rule, "fail" if failing else "pass", rows=1, failing=failing, aggregate=True, psi=index)
 
-        for name, function in (
-            ("resident_id_valid", codes.resident_ids_valid),
-            ("uscc_valid", codes.usccs_valid),
-            ("division_valid", codes.divisions_valid),
-        ):
-            self._connection.create_function(name, function, ["VARCHAR"], "BOOLEAN", type="arrow")
+    def _growth(self, rule: Rule) -> RuleResult:
+        """Judge the number of rows against the delivery before."""
+        if self._before is None or self._before.rows == 0:
+            return RuleResult(rule, "not_assessed", "first_delivery")
+        moved = abs(self._rows - self._before.rows) * 100
+        failing = int(moved > float(rule.kwargs["percent"]) * self._before.rows)
+        return RuleResult(rule, "fail" if failing else "pass", rows=1, failing=failing, aggregate=True)
+
+    def _execute(self, plans: list[tuple[Rule, Plan]], slow: list[Rule], done: dict[str, RuleResult]) -> None:
+        from quality import expectations, functions
+
+        functions.register(self._connection)
         measured = self._measure([planned for _, planned in plans])
         for (rule, planned), metrics in zip(plans, measured, strict=True):
             if metrics is None:

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from quality import functions
+from quality.drift import DRIFT, GROWTH
+from quality.drift import ROWS_MIN as DRIFT_ROWS_MIN
 from quality.errors import SourceError
 from quality.plan import FRESHNESS, MOBILE_REGEX
 from quality.projection import WITHHELD
@@ -98,7 +101,7 @@ def suggest(source: Source, *, name: str, update_frequency_days: int = 30) -> Su
     draft = Suite(name, "0.1.0", types, ())
     with open_source(source, draft) as opened:
         connection = opened.connection
-        _register(connection)
+        functions.register(connection)
         rows = int(connection.execute(f"SELECT count(*) FROM {BATCH}").fetchall()[0][0])  # noqa: S608 - fixed name
         if rows == 0:
             raise SourceError("source.empty", "expected rows to draft a suite from")
@@ -141,17 +144,6 @@ def _type(connection: "duckdb.DuckDBPyConnection", column: str) -> ColumnType:
     return "integer" if integers == numbers else "number"
 
 
-def _register(connection: "duckdb.DuckDBPyConnection") -> None:
-    from quality import codes
-
-    for function, code in (
-        ("resident_id_valid", codes.resident_ids_valid),
-        ("uscc_valid", codes.usccs_valid),
-        ("division_valid", codes.divisions_valid),
-    ):
-        connection.create_function(function, code, ["VARCHAR"], "BOOLEAN", type="arrow")
-
-
 def _look(connection: "duckdb.DuckDBPyConnection", name: str, kind: ColumnType) -> _Column:
     c = quoted(name)
     relation = f"(SELECT {c} FROM {BATCH} LIMIT {_SAMPLE})"  # noqa: S608 - quoted name, fixed number
@@ -187,7 +179,8 @@ def _rules(columns: Sequence[_Column], rows: int, days: int) -> list[Rule]:
             "critical",
             "记录数达到应有规模",
             "As many records as expected",
-        )
+        ),
+        _rule(GROWTH, {"percent": 50}, "0202", "minor", "记录数较上次交付稳定", "About as many records as before"),
     ]
     for column in columns:
         rules += _column_rules(column, min(rows, _SAMPLE))
@@ -234,6 +227,16 @@ def _column_rules(column: _Column, rows: int) -> list[Rule]:
         )
     elif column.low is not None:
         found.append(_range(column))
+    if column.format == "resident_id":
+        kind, zh, en = (
+            "expect_resident_id_regions_to_have_existed",
+            "号码中的行政区划在出生时或之后有效",
+            "Region existed",
+        )
+        found.append(_rule(kind, {"column": name, "mostly": 0.99}, "0105", "minor", zh, en))
+    if column.type == "number" and rows >= DRIFT_ROWS_MIN:
+        zh, en = "分布较上次交付稳定（PSI）", "Distribution is stable (PSI)"
+        found.append(_rule(DRIFT, {"column": name, "max_psi": 0.25}, "0501", "minor", zh, en))
     return found
 
 

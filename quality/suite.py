@@ -29,6 +29,17 @@ _RULE_ID = re.compile(r"^[A-Z][A-Z0-9_-]{0,15}$")
 _TYPE = re.compile(r"^(expect|unexpected)_[a-z_]{3,80}$")
 _VERSION = re.compile(r"^\d{1,4}\.\d{1,4}\.\d{1,4}$")
 _KEY = "shufang"
+_OWN_LIMITS = {
+    "expect_column_max_to_be_within_days": "days",
+    "expect_table_delivery_to_be_within_days": "days",
+    "expect_column_drift_to_be_at_most": "max_psi",
+    "expect_table_row_count_to_change_by_at_most": "percent",
+}
+_OWN_TEXTS = {
+    "expect_column_max_to_be_within_days": ("column",),
+    "expect_column_drift_to_be_at_most": ("column",),
+    "expect_column_values_to_be_in_resource": ("column", "resource", "other_column"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,11 @@ class Rule:
     title_zh: str
     title_en: str
     nulls: Nulls = "skip"
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what the rule asks; its titles, severity and indicator are not part of it."""
+        return digest({"type": self.type, "kwargs": dict(self.kwargs), "nulls": self.nulls})
 
     @property
     def dimension(self) -> str:
@@ -222,6 +238,7 @@ def _rule(entry: object, index: int) -> Rule:
         )
     kwargs = _object(item.get("kwargs"), f"{rule_id} kwargs")
     _check_mostly(rule_id, kwargs)
+    _check_own(rule_id, kind, kwargs)
     return Rule(
         id=rule_id,
         type=kind,
@@ -238,6 +255,17 @@ def _check_mostly(rule_id: str, kwargs: Mapping[str, Any]) -> None:
     mostly = kwargs.get("mostly", 1)
     if isinstance(mostly, bool) or not isinstance(mostly, int | float) or not 0 <= mostly <= 1:
         raise SuiteError(f"expected {rule_id} mostly as a number from 0 to 1")
+
+
+def _check_own(rule_id: str, kind: str, kwargs: Mapping[str, Any]) -> None:
+    """Check the arguments of the expectations that the library does not know and so cannot check."""
+    limit = _OWN_LIMITS.get(kind)
+    value = kwargs.get(limit, 0) if limit in kwargs else None
+    if limit and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+        raise SuiteError(f"expected {rule_id} {limit} as a number of at least 0")
+    for key in _OWN_TEXTS.get(kind, ()):
+        if not isinstance(kwargs.get(key), str):
+            raise SuiteError(f"expected {rule_id} {key} as text")
 
 
 def _columns(value: object) -> dict[str, ColumnType]:

@@ -108,5 +108,6 @@ REASON: dict[str, tuple[str, str]] = {
     "no_rows": ("表中没有数据行", "the table has no rows"),
     "nothing_to_check": ("没有可评估的元素（B = 0）", "nothing to evaluate (B = 0)"),
     "too_few_rows": ("元素过少，不公布数字", "too few elements, no figure is published"),
+    "first_delivery": ("没有可对比的上一次交付", "there is no delivery before to compare with"),
     "could_not_run": ("规则无法在该数据上执行", "the rule could not be run on this table"),
 }
