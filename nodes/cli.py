@@ -310,6 +310,104 @@ def quality_export(
     _print(rows, json_out, "\n".join(rows) or "尚无报告 No report yet.")
 
 
+@quality_app.command("report", epilog="例 example: shufang-node quality report res.east.clinic --home east --pdf")
+def quality_report(
+    resource: str,
+    out: Annotated[Path | None, typer.Option("--out", help="输出目录 folder; the home's own if not given")] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="附 PDF also PDF (extra `reports`)")] = False,
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """绘制最近签名报告的页面（中英文）。Draw the pages of the last signed report, in two languages."""
+    from nodes.catalogue_entries import file_name
+    from nodes.quality_gate import write_pages
+
+    settings = _settings(home)
+    folder = out or settings.home / "quality" / file_name(resource).removesuffix(".toml")
+    pages = write_pages(folder, resource, books=_books(settings), pdf=pdf)
+    lines = [str(pages[key]) for key in ("html_zh", "html_en", "pdf_zh", "pdf_en") if key in pages]
+    _print(pages, json_out, "\n".join(lines))
+
+
+@quality_app.command("schedule", epilog="例 example: shufang-node quality schedule --home east")
+def quality_schedule(
+    run: Annotated[bool, typer.Option("--run", help="立即执行到期的评估 assess now what is due")] = False,
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """各资源下一次评估的时间；节点运行时自动执行。When each resource is assessed next; a running node does it itself.
+
+    Exit 1 when a run was missed: its resource is held once its table is no longer in date.
+    """
+    from nodes.keys import load_keys
+    from nodes.quality_schedule import run_due, schedule
+
+    settings = _settings(home)
+    books = _books(settings)
+    done = run_due(settings, load_keys(settings.keys), books, now=_now()) if run else {}
+    rows = [row.to_json() for row in schedule(settings, books, now=_now())]
+    lines = [_quality_line(resource, item) for resource, item in done.items()]
+    lines += [_schedule_line(row) for row in rows]
+    assessed = [_quality_row(resource, item) for resource, item in done.items()]
+    shown = {"assessed": assessed, "schedule": rows}
+    _print(shown, json_out, "\n".join(lines) or "目录为空 No table is bound; run `shufang-node bind`.")
+    if any(row["state"] == "missed" for row in rows) or any(row["state"] != "active" for row in assessed):
+        raise typer.Exit(1)
+
+
+_SCHEDULE_STATES = {
+    "unassessed": "待首次评估 first run by a person",
+    "waiting": "未到期 waiting",
+    "due": "到期 due",
+    "missed": "漏评 missed",
+}
+
+
+def _schedule_line(row: dict[str, Any]) -> str:
+    due = (row["due_at"] or "—").replace("T", " ").replace("Z", "")
+    every = f"每 {row['every_days']} 天 every {row['every_days']} d"
+    return f"{row['resource']:<28} {every:<26} 下次 next {due:<20} {_SCHEDULE_STATES[row['state']]}"
+
+
+@app.command(epilog="例 example: shufang-node sample trial/ --rows 1000000 --owner org.east.data")
+def sample(
+    folder: Path,
+    *,
+    owner: Annotated[str, typer.Option("--owner", help="机构标识 organisation id")] = "org.sample",
+    rows: Annotated[int, typer.Option("--rows", help="人口登记行数 persons, at least 1000")] = 100_000,
+    key: Annotated[
+        str, typer.Option("--key", help="目录标识的中段 middle part of the ids: res.KEY.persons")
+    ] = "sample",
+    form: Annotated[str, typer.Option("--format", help="csv | parquet")] = "csv",
+    encoding: Annotated[str, typer.Option("--encoding", help="utf-8 | gb18030 (csv)")] = "utf-8",
+    seed: Annotated[int, typer.Option("--seed", help="随机种子 same seed, same tables")] = 1,
+    faulty: Annotated[bool, typer.Option("--faulty", help="关键字段出错 break the key columns")] = False,
+    json_out: Json = False,
+) -> None:
+    """生成试用数据：互相关联的人口与市场主体登记，错误逐条列出。Write linked registers with listed errors."""
+    from nodes.sample.supply import write_supply
+
+    made = write_supply(
+        folder, rows, owner=owner, key=key, seed=seed, as_of=_now().date(), form=form, encoding=encoding,
+        faulty=faulty,
+    )  # fmt: skip
+    shown = [
+        {
+            "resource": item.resource, "table": str(item.table), "entry": str(item.entry), "suite": str(item.suite),
+            "rows": item.rows, "errors": dict(item.errors),
+        }
+        for item in made
+    ]  # fmt: skip
+    lines = []
+    for item in made:
+        lines.append(
+            f"{item.resource}：{item.rows:,} 行，{sum(item.errors.values()):,} 处预置错误 planted  {item.table}"
+        )
+        lines.append(f"  下一步 next: shufang-node bind {item.entry} --suite {item.suite} --home HOME")
+    lines.append(f"错误清单 list of errors: {folder / 'planted.json'}")
+    _print(shown, json_out, "\n".join(lines))
+
+
 @tickets_app.command("list", epilog="例 example: shufang-node tickets list --home east --open")
 def tickets_list(
     resource: Annotated[str, typer.Option("--resource", help="只看一个资源 of one resource")] = "",

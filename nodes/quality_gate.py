@@ -8,6 +8,7 @@ Privacy: the report is ``quality``'s vetted projection (rates and counts above t
 exact counts stay in the node's folder.
 """
 
+import base64
 import json
 import subprocess
 import sys
@@ -123,7 +124,7 @@ def run_quality_of_many(
         )
         if suite.is_file():
             jobs.append((entry, _content(entry, settings, keys.commitment, delivered_at)))
-    answers = _engine_batch([_job(entry, before.delivered_at, settings) for entry, before in jobs])
+    answers = _engine_batch([_job(entry, before.delivered_at, settings, now) for entry, before in jobs])
     for (entry, before), answer in zip(jobs, answers, strict=True):
         try:
             done[entry.id] = _put_in_force(
@@ -149,7 +150,7 @@ def _put_in_force(
     folder = settings.home / "quality" / _folder(entry)
     before = books.resource(entry.id)
     delivered = content.delivered_at
-    fresh_until = delivered + timedelta(days=entry.update_frequency_days) if delivered else None
+    fresh_until = min(delivered, now) + timedelta(days=entry.update_frequency_days) if delivered else None
     holds = tuple((str(hold["code"]), str(hold["about"])) for hold in answer.get("holds", ()))
     findings = tuple(str(code) for code in answer.get("findings", ()))
     state, reason = _state(str(answer["verdict"]), holds, findings, fresh_until, now)
@@ -160,10 +161,12 @@ def _put_in_force(
         changes = tickets.after_run(
             tickets.read(books), entry.id, outcomes, passed=state == "active", today=tickets.day_of(now)
         )
-        report_bytes = _with_orders(report, changes, folder, now)
+        whole = _with_orders(report, entry.id, changes, books, now)
+        report_bytes = canonical.dumps(whole)
         record = _record_of(entry, content, answer, report, report_bytes, state, reason, now, fresh_until)
         tickets.record_changes(books, changes, report_sha256=record.report_sha256)
         envelope = sign(keys.statement, REPORT_TYPE, report_bytes).to_bytes()
+        _draw(folder, whole, envelope)
         kind = f"resource.{state}" if before is None or before.state != state else "resource.assessed"
         books.keep_resource(record, kind=kind, report=envelope)
     return GateResult(record, before, folder, findings, holds)
@@ -205,20 +208,39 @@ def _outcomes(report: dict[str, Any]) -> list[tickets.RuleOutcome]:
         raise QualityGateError("expected the report to list its rules") from error
 
 
-def _with_orders(report: dict[str, Any], changes: tickets.Changes, folder: Path, now: datetime) -> bytes:
-    """Put the orders into the report, write it anew with its pages, and return its bytes."""
+def _with_orders(
+    report: dict[str, Any], resource: str, changes: tickets.Changes, books: Books, now: datetime
+) -> dict[str, Any]:
+    """Put the orders, and the day on which the resource was first bound, into the report."""
     from quality.errors import QualityError
-    from quality.pages import write_report
     from quality.projection import with_orders
 
     today = tickets.day_of(now)
     closed = [replace(ticket, state="closed") for ticket in changes.closed]
     orders = [ticket.to_json(today) for ticket in (*changes.kept, *changes.opened, *closed)]
     try:
-        written = write_report(folder, with_orders(report, orders))
-        return Path(written["report"]).read_bytes()
+        return with_orders(report, orders, bound_on=_bound_on(books, resource))
     except QualityError as error:
         raise QualityGateError(f"expected a report of this schema: {error.code}") from error
+
+
+def _bound_on(books: Books, resource: str) -> str:
+    """Return the day of the ledger's first entry that binds the resource; empty if it was laid there by hand."""
+    for entry in books.entries():
+        if entry.kind == "resource.bound" and entry.facts.get("resource") == resource:
+            return tickets.day_of(datetime.fromisoformat(entry.at)).isoformat()
+    return ""
+
+
+def _draw(folder: Path, report: dict[str, Any], envelope: bytes) -> dict[str, Any]:
+    """Write report and pages, with what the pages say of the signature."""
+    from quality.errors import QualityError
+    from quality.pages import write_report
+
+    try:
+        return write_report(folder, report, signature=signature_of(envelope))
+    except QualityError as error:
+        raise QualityGateError(f"{error.code}: {error}") from error
     except OSError as error:
         raise StorageError(f"expected to be able to write {folder} ({error.strerror})") from error
 
@@ -235,6 +257,39 @@ def read_report(envelope: bytes) -> dict[str, Any]:
         raise QualityGateError("expected a signed quality report in the books") from error
 
 
+def signature_of(envelope: bytes) -> dict[str, str]:
+    """Return what the pages say of a signature: who signed and the signature itself; both are public."""
+    found = Envelope.from_bytes(envelope)
+    return {"keyid": found.keyid, "sig": base64.b64encode(found.signature).decode("ascii")}
+
+
+def write_pages(folder: Path, resource: str, *, books: Books, pdf: bool = False) -> dict[str, Any]:
+    """Draw the pages of a resource's last signed report, with its signature, and return their paths.
+
+    Raises:
+        QualityGateError: there is no report, it cannot be set, or the extra ``reports`` is not installed.
+        StorageError: the disk refused.
+    """
+    reports = books.reports(resource)
+    if not reports:
+        raise QualityGateError(f"expected a quality run of {resource}; run `shufang-node quality run {resource}`")
+    digest, _, envelope = reports[-1]
+    written = _draw(folder, read_report(envelope), envelope)
+    return written | (_draw_pdf(folder, envelope, digest) if pdf else {})
+
+
+def _draw_pdf(folder: Path, envelope: bytes, digest: str) -> dict[str, Any]:
+    from quality.errors import QualityError
+    from quality.pages import write_pdf
+
+    try:
+        return write_pdf(folder, read_report(envelope), sha256=digest, signature=signature_of(envelope))
+    except QualityError as error:
+        raise QualityGateError(f"{error.code}: {error}") from error
+    except OSError as error:
+        raise StorageError(f"expected to be able to write {folder} ({error.strerror})") from error
+
+
 def export_reports(folder: Path, resources: Sequence[str], *, books: Books, pdf: bool = False) -> list[Path]:
     """Write the last signed report of each resource, and its PDF in two languages if asked for.
 
@@ -242,9 +297,6 @@ def export_reports(folder: Path, resources: Sequence[str], *, books: Books, pdf:
         QualityGateError: a report cannot be set, or the extra ``reports`` is not installed.
         StorageError: the disk refused.
     """
-    from quality.errors import QualityError
-    from quality.pages import write_pdf
-
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -254,12 +306,8 @@ def export_reports(folder: Path, resources: Sequence[str], *, books: Books, pdf:
                 path.write_bytes(envelope)
                 written.append(path)
                 if pdf:
-                    pages = write_pdf(
-                        folder / path.name.removesuffix(".dsse.json"), read_report(envelope), sha256=digest
-                    )
+                    pages = _draw_pdf(folder / path.name.removesuffix(".dsse.json"), envelope, digest)
                     written += map(Path, pages.values())
-    except QualityError as error:
-        raise QualityGateError(f"{error.code}: {error}") from error
     except OSError as error:
         raise StorageError(f"expected to be able to write {folder} ({error.strerror})") from error
     return written
@@ -318,7 +366,7 @@ def _folder(entry: CatalogueEntry) -> str:
     return file_name(entry.id).removesuffix(".toml")
 
 
-def _job(entry: CatalogueEntry, delivered_at: datetime | None, settings: NodeSettings) -> list[str]:
+def _job(entry: CatalogueEntry, delivered_at: datetime | None, settings: NodeSettings, now: datetime) -> list[str]:
     """Return the arguments of ``python -m quality assess`` for one resource."""
     folder = settings.home / "quality" / _folder(entry)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -328,6 +376,7 @@ def _job(entry: CatalogueEntry, delivered_at: datetime | None, settings: NodeSet
         "--inner-table", entry.storage.table or entry.storage.sheet,
         "--resource", entry.id, "--resource-version", str(entry.version),
         "--title-zh", entry.name_zh, "--title-en", entry.name_en, "--owner", entry.owner, "--node", settings.id,
+        "--now", time_text(now),
     ]  # fmt: skip
     if delivered_at is not None:
         arguments += ["--delivered-at", time_text(delivered_at)]

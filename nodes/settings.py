@@ -37,6 +37,7 @@ class NodeSettings:
         session_idle_s: after how many idle seconds an open session expires.
         workers: how many parcels are handled at the same time.
         hub_poll_ms: how often an idle node asks the hub for work, in milliseconds.
+        quality_check_s: how often the agent looks whether a quality run is due, in seconds; 0: never.
     """
 
     home: Path
@@ -54,6 +55,7 @@ class NodeSettings:
     session_idle_s: int = 3600
     workers: int = 4
     hub_poll_ms: int = 1000
+    quality_check_s: int = 60
 
     def __post_init__(self) -> None:
         for name, value in (("id", self.id), ("organisation", self.organisation)):
@@ -69,6 +71,8 @@ class NodeSettings:
             raise SettingsError(
                 "expected rows_min, session_idle_s and workers of at least 1, hub_poll_ms of at least 50"
             )
+        if self.quality_check_s < 0:
+            raise SettingsError("expected quality_check_s of at least 0")
 
     @property
     def keys(self) -> Path:

@@ -12,12 +12,15 @@ from quality.projection import PAYLOAD_TYPE
 from quality.report import html
 
 
-def write_report(folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
+def write_report(
+    folder: Path, report: Mapping[str, Any], *, signature: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Write ``report.json`` and the pages in two languages.
 
     Args:
         folder: made if it is not there.
         report: of ``quality.projection.report_json``.
+        signature: ``keyid`` and ``sig`` of the envelope around the bytes, for the pages; none before it is signed.
 
     Returns:
         Paths, the digest of the bytes, and what a caller needs to sign them.
@@ -28,8 +31,8 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     content = bytes(rfc8785.dumps(dict(report)))
     digest = hashlib.sha256(content).hexdigest()
-    replace(folder / "report.zh.html", html(report, lang="zh", sha256=digest).encode())
-    replace(folder / "report.en.html", html(report, lang="en", sha256=digest).encode())
+    replace(folder / "report.zh.html", html(report, lang="zh", sha256=digest, signature=signature).encode())
+    replace(folder / "report.en.html", html(report, lang="en", sha256=digest, signature=signature).encode())
     replace(folder / "report.json", content)
     return {
         "report": str(folder / "report.json"),
@@ -42,7 +45,9 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_pdf(folder: Path, report: Mapping[str, Any], *, sha256: str) -> dict[str, Any]:
+def write_pdf(
+    folder: Path, report: Mapping[str, Any], *, sha256: str, signature: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Write the PDF in two languages and return their paths.
 
     Raises:
@@ -51,8 +56,8 @@ def write_pdf(folder: Path, report: Mapping[str, Any], *, sha256: str) -> dict[s
     from quality.pdf import pdf
 
     folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / "report.zh.pdf", pdf(report, lang="zh", sha256=sha256))
-    replace(folder / "report.en.pdf", pdf(report, lang="en", sha256=sha256))
+    replace(folder / "report.zh.pdf", pdf(report, lang="zh", sha256=sha256, signature=signature))
+    replace(folder / "report.en.pdf", pdf(report, lang="en", sha256=sha256, signature=signature))
     return {"pdf_zh": str(folder / "report.zh.pdf"), "pdf_en": str(folder / "report.en.pdf")}
 
 

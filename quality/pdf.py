@@ -14,25 +14,32 @@ from quality.charts import hundredths, radar, trend
 from quality.errors import ReportError
 from quality.indicators import INDICATORS
 from quality.projection import check_report
-from quality.report import Language, figures
+from quality.report import Language, figures, heat, matrix, signature_text
 from quality.words import GRADE, ORIGIN, REASON, SEVERITY, STATE, STATUS, TEXT
 
 _FONT = "Noto Sans CJK SC"
 
 
-def pdf(report: Mapping[str, Any], *, lang: Language = "zh", sha256: str = "") -> bytes:
+def pdf(
+    report: Mapping[str, Any],
+    *,
+    lang: Language = "zh",
+    sha256: str = "",
+    signature: Mapping[str, str] | None = None,
+) -> bytes:
     """Set a report.
 
     Args:
         report: JSON of ``quality.projection.report_json``.
         lang: language of the document.
         sha256: digest of the canonical bytes, printed at the end.
+        signature: ``keyid`` and ``sig`` of the envelope around them.
 
     Raises:
         ReportError: the JSON is of another schema, or the extra ``reports`` is not installed.
     """
     check_report(report)
-    return typeset("report.typ", _View(report, lang, sha256).document())
+    return typeset("report.typ", _View(report, lang, sha256, signature).document())
 
 
 def typeset(template: str, document: Mapping[str, Any]) -> bytes:
@@ -67,7 +74,10 @@ def picture(svg: str) -> str:
 class _View:
     """What the template shows, as texts of one language."""
 
-    def __init__(self, report: Mapping[str, Any], lang: Language, sha256: str) -> None:
+    def __init__(
+        self, report: Mapping[str, Any], lang: Language, sha256: str, signature: Mapping[str, str] | None
+    ) -> None:
+        self._signature = signature
         self._report, self._lang, self._sha256 = report, lang, sha256
         self._column = 0 if lang == "zh" else 1
 
@@ -121,10 +131,20 @@ class _View:
                 cell=report["disclosure"]["cell_min"],
                 below=report["disclosure"]["cell_min"] - 1,
                 base=report["disclosure"]["round_base"],
+                move=report["disclosure"].get("move_min", 1),
                 least=hundredths(target),
             ),
             "digest_label": self._t("digest"),
             "digest": self._sha256 or "—",
+            "signature": signature_text(report, self._signature, self._lang),
+            "updates_title": self._t("update"),
+            "updates_head": [self._t("rule"), self._t("promised"), self._t("actual")],
+            "updates": self._updates(),
+            "drift_title": self._t("drift"),
+            "drift_head": [self._t("drift_column"), self._t("drift_now"), self._t("allowed")],
+            "drift": self._drift(),
+            "matrix_title": self._t("matrix"),
+            **self._matrix(),
         }
 
     def _t(self, key: str) -> str:
@@ -224,6 +244,46 @@ class _View:
             "due_on": order["due_on"] + ("*" if order["provisional"] else ""),
             "state": self._pick(STATE, state),
             "tone": {"overdue": "no", "closed": "ok"}.get(state, "na"),
+        }
+
+    def _updates(self) -> list[dict[str, str]]:
+        return [
+            {
+                "title": self._title(rule),
+                "promised": str(rule["promised_days"]),
+                "actual": str(rule["lag_days"]),
+                "tone": "no" if rule["status"] == "fail" else "ok",
+            }
+            for rule in self._report["rules"]
+            if "lag_days" in rule
+        ]
+
+    def _drift(self) -> list[dict[str, str]]:
+        return [
+            {
+                "column": " × ".join(rule["columns"]),
+                "psi": hundredths(rule["psi_x100"]),
+                "most": f"≤ {hundredths(rule['psi_max_x100'])}",
+                "tone": "no" if rule["status"] == "fail" else "ok",
+            }
+            for rule in self._report["rules"]
+            if "psi_x100" in rule
+        ]
+
+    def _matrix(self) -> dict[str, Any]:
+        cells, used = matrix(self._report)
+        return {
+            "matrix_head": [self._t("columns"), *(self._of(item, "name") for item in used)],
+            "matrix": [
+                {
+                    "column": column,
+                    "cells": [
+                        {"text": "·" if score is None else hundredths(score), "colour": heat(score)}
+                        for score in (row.get(item["name"]) for item in used)
+                    ],
+                }
+                for column, row in cells.items()
+            ],
         }
 
     def _indicator(self, item: Mapping[str, Any]) -> dict[str, Any]:

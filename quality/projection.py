@@ -139,16 +139,17 @@ def report_json(
     }
 
 
-def with_orders(report: Mapping[str, Any], orders: Sequence[Mapping[str, Any]]) -> Report:
+def with_orders(report: Mapping[str, Any], orders: Sequence[Mapping[str, Any]], *, bound_on: str = "") -> Report:
     """Return a report with the rectification orders of its resource.
 
     Args:
         report: of this schema.
         orders: of each ``id``, ``kind``, ``rule``, ``severity``, ``state``, ``overdue``, ``opened_on``, ``due_on``,
             ``provisional``; whatever else they hold is left out.
+        bound_on: day on which the resource was first bound to its table, or empty.
 
     Raises:
-        ReportError: an order has something else in these fields than an order has.
+        ReportError: an order has something else in these fields than an order has, or the day is none.
     """
     check_report(report)
     kept: list[Report] = []
@@ -160,7 +161,9 @@ def with_orders(report: Mapping[str, Any], orders: Sequence[Mapping[str, Any]]) 
         if not fits:
             raise ReportError("expected an order of rectification, a field is not as it should be")
         kept.append(row)
-    return {**report, "orders": kept}
+    if bound_on and not _DAY.fullmatch(bound_on):
+        raise ReportError("expected the day of binding as a day")
+    return {**report, "orders": kept, "bound_on": bound_on}
 
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

@@ -20,26 +20,36 @@ _SEVERITY_RANK = {"critical": 0, "major": 1, "minor": 2}
 _STATUS_RANK = {"fail": 0, "error": 1, "not_assessed": 3, "pass": 2}
 
 
-def html(report: Mapping[str, Any], *, lang: Language = "zh", sha256: str = "") -> str:
+def html(
+    report: Mapping[str, Any],
+    *,
+    lang: Language = "zh",
+    sha256: str = "",
+    signature: Mapping[str, str] | None = None,
+) -> str:
     """Draw a report.
 
     Args:
         report: JSON of ``quality.projection.report_json``.
         lang: language of the page.
         sha256: digest of the canonical bytes, printed at the foot.
+        signature: ``keyid`` and ``sig`` of the envelope around them.
 
     Raises:
         ReportError: the JSON is of another schema.
     """
     check_report(report)
-    return _Page(report, lang, sha256).html()
+    return _Page(report, lang, sha256, signature).html()
 
 
 class _Page:
     """One page in one language."""
 
-    def __init__(self, report: Mapping[str, Any], lang: Language, sha256: str) -> None:
+    def __init__(
+        self, report: Mapping[str, Any], lang: Language, sha256: str, signature: Mapping[str, str] | None
+    ) -> None:
         self._report = report
+        self._signature = signature
         self._zh = lang == "zh"
         self._sha256 = sha256
 
@@ -51,7 +61,7 @@ class _Page:
             (
                 self._header(title),
                 f'<section class="{"held" if held else "fine"}">{self._top()}{self._alerts()}</section>',
-                f"<section>{self._failed()}{self._orders()}{self._updates()}{self._unassessed()}{self._passed()}",
+                f"<section>{self._failed()}{self._orders()}{self._updates()}{self._drift()}{self._unassessed()}{self._passed()}",
                 f"{self._matrix()}{self._indicators()}</section>",
                 self._footer(),
             )
@@ -267,20 +277,29 @@ class _Page:
             f'<th class="n">{self._t("actual")}</th></tr>{rows}</table>'
         )
 
+    def _drift(self) -> str:
+        rules = [rule for rule in self._report["rules"] if "psi_x100" in rule]
+        if not rules:
+            return ""
+        rows = "".join(
+            f"<tr><td><code>{escape(' × '.join(rule['columns']))}</code></td>"
+            f'<td class="n {"bad" if rule["status"] == "fail" else "good"}">{hundredths(rule["psi_x100"])}</td>'
+            f'<td class="n">≤ {hundredths(rule["psi_max_x100"])}</td></tr>'
+            for rule in rules
+        )
+        return (
+            f"<h2>{self._t('drift')}</h2><table><tr><th>{self._t('drift_column')}</th>"
+            f'<th class="n">{self._t("drift_now")}</th><th class="n">{self._t("allowed")}</th></tr>{rows}</table>'
+        )
+
     def _matrix(self) -> str:
-        cells: dict[str, dict[str, list[int]]] = {}
-        for rule in self._report["rules"]:
-            if rule["score_x100"] is None or rule["unit"] != "rows":
-                continue
-            for column in rule["columns"]:
-                cells.setdefault(column, {}).setdefault(rule["dimension"], []).append(rule["score_x100"])
+        cells, used = matrix(self._report)
         if not cells:
             return ""
-        used = [item for item in self._report["dimensions"] if any(item["name"] in row for row in cells.values())]
         head = "".join(f'<th style="text-align:center">{escape(self._of(item, "name"))}</th>' for item in used)
         rows = "".join(
             f"<tr><td><code>{escape(column)}</code></td>"
-            + "".join(_heat(min(row[item["name"]]) if item["name"] in row else None) for item in used)
+            + "".join(_heat(row.get(item["name"])) for item in used)
             + "</tr>"
             for column, row in cells.items()
         )
@@ -307,6 +326,7 @@ class _Page:
     def _footer(self) -> str:
         report = self._report
         cell, base = report["disclosure"]["cell_min"], report["disclosure"]["round_base"]
+        move = report["disclosure"].get("move_min", 1)
         weights = "，" if self._zh else ", "
         severities = weights.join(
             f"{self._pick(SEVERITY, key)} {value}"
@@ -319,7 +339,8 @@ class _Page:
         least = hundredths(report["profile"]["score_min_x100"])
         if self._zh:
             method = (
-                f"本报告只含汇总数：1 至 {cell - 1} 的计数显示为「&lt;{cell}」并按 {cell} 计分，其余计数取整到 {base}；"
+                f"本报告只含汇总数：1 至 {cell - 1} 的计数显示为「&lt;{cell}」并按 {cell} 计分，其余计数取整到 {base}，"
+                f"与上次报告相差不足 {move} 行时沿用上次数字；"
                 "不含任何原始取值、取值范围与样例。规则得分 = 1 − 问题数/检查数；"
                 f"维度得分按级别加权（{severities}）；等级：{grades}；"
                 f"综合得分低于 {least}、任一维度低于门限或关键规则不通过即暂停使用；未评估不等于满分。"
@@ -327,13 +348,25 @@ class _Page:
         else:
             method = (
                 f"Aggregates only: a count from 1 to {cell - 1} is shown as &lt;{cell} and scored as {cell}, "
-                f"others are rounded to {base}; no value, bound or sample of the table is in this report. "
+                f"others are rounded to {base} and stay as in the last report while they moved by fewer than {move} "
+                "rows; no value, bound or sample of the table is in this report. "
                 f"Rule score = 1 − failing/checked; dimensions are weighted by severity ({severities}); "
                 f"grades: {grades}; a total below {least}, a dimension below its threshold or a failed critical rule "
                 "holds the resource; not assessed is not a full score."
             )
         digest = f"<br>{self._t('digest')} <code>{escape(self._sha256)}</code>" if self._sha256 else ""
-        return f"<footer>{method}{digest}</footer>"
+        signed = signature_text(report, self._signature, "zh" if self._zh else "en")
+        return f"<footer>{method}{digest}<br>{escape(signed)}</footer>"
+
+
+def signature_text(report: Mapping[str, Any], signature: Mapping[str, str] | None, lang: Language) -> str:
+    """Return the line that says who signed the report."""
+    column = 0 if lang == "zh" else 1
+    if signature is None:
+        return TEXT["unsigned"][column]
+    return TEXT["signed_by"][column].format(
+        node=report["node"] or "—", keyid=f"{signature['keyid'][:16]}…", sig=f"{signature['sig'][:24]}…"
+    )
 
 
 def figures(rule: Mapping[str, Any], lang: Language) -> tuple[str, str, str, str]:
@@ -385,10 +418,26 @@ def _rate_change(rule: Mapping[str, Any]) -> str:
     return f'<span class="{tone}">{arrow}{_percent(abs(now - before))}</span>'
 
 
+def matrix(report: Mapping[str, Any]) -> tuple[dict[str, dict[str, int]], list[Mapping[str, Any]]]:
+    """Return the lowest rule score in hundredths per column and dimension, and the dimensions that have one."""
+    cells: dict[str, dict[str, int]] = {}
+    for rule in report["rules"]:
+        if rule["score_x100"] is None or rule["unit"] != "rows":
+            continue
+        for column in rule["columns"]:
+            row = cells.setdefault(column, {})
+            row[rule["dimension"]] = min(rule["score_x100"], row.get(rule["dimension"], 10_000))
+    return cells, [item for item in report["dimensions"] if any(item["name"] in row for row in cells.values())]
+
+
+def heat(score: int | None) -> str:
+    """Return the colour of a cell of the matrix."""
+    if score is None:
+        return "#ffffff"
+    return "#dff1e7" if score >= 9_900 else "#edf6e3" if score >= 9_500 else "#fdf0d5" if score >= 9_000 else "#fadedb"
+
+
 def _heat(score: int | None) -> str:
     if score is None:
         return '<td class="c muted">·</td>'
-    colour = (
-        "#dff1e7" if score >= 9_900 else "#edf6e3" if score >= 9_500 else "#fdf0d5" if score >= 9_000 else "#fadedb"
-    )
-    return f'<td class="c" style="background:{colour}">{hundredths(score)}</td>'
+    return f'<td class="c" style="background:{heat(score)}">{hundredths(score)}</td>'

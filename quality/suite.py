@@ -259,8 +259,8 @@ def _check_mostly(rule_id: str, kwargs: Mapping[str, Any]) -> None:
 
 def _check_own(rule_id: str, kind: str, kwargs: Mapping[str, Any]) -> None:
     """Check the arguments of the expectations that the library does not know and so cannot check."""
-    limit = _OWN_LIMITS.get(kind)
-    value = kwargs.get(limit, 0) if limit in kwargs else None
+    limit = _OWN_LIMITS.get(kind, "")
+    value = kwargs.get(limit)
     if limit and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
         raise SuiteError(f"expected {rule_id} {limit} as a number of at least 0")
     for key in _OWN_TEXTS.get(kind, ()):

@@ -57,14 +57,25 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "not_assessed": ("未评估", "not assessed"),
     "digest": ("报告摘要 SHA-256", "Report digest SHA-256"),
+    "signature": ("节点签名", "Signature of the node"),
+    "unsigned": ("尚未签名：签名前的草稿页。", "Not signed yet: a page drawn before the signature."),
+    "signed_by": (
+        "由 {node} 签名（ECDSA P-256，DSSE），公钥标识 {keyid}，签名值 {sig}",
+        "Signed by {node} (ECDSA P-256, DSSE), key {keyid}, signature {sig}",
+    ),
+    "drift": ("分布漂移（PSI）", "Drift of distributions (PSI)"),
+    "drift_column": ("字段", "Column"),
+    "drift_now": ("与上次交付相比", "Against the delivery before"),
     "method": (
         (
-            "只含汇总数：1 至 {below} 的计数显示为「<{cell}」并按 {cell} 计分，其余取整到 {base}；不含任何原始取值。"
+            "只含汇总数：1 至 {below} 的计数显示为「<{cell}」并按 {cell} 计分，其余取整到 {base}，"
+            "与上次报告相差不足 {move} 行时沿用上次数字；不含任何原始取值。"
             "综合得分低于 {least}、任一维度低于门限或关键规则不通过即暂停使用；未评估不等于满分。"
         ),
         (
             "Aggregates only: counts from 1 to {below} are shown as <{cell} and scored as {cell}, others are rounded "
-            "to {base}; no value of the table is in this report. A total below {least}, a dimension below its "
+            "to {base} and stay as in the last report while they moved by fewer than {move} rows; no value of the "
+            "table is in this report. A total below {least}, a dimension below its "
             "threshold or a failed critical rule holds the resource; not assessed is not a full score."
         ),
     ),

@@ -17,6 +17,7 @@ from nodes.errors import NodeError
 from nodes.keys import load_keys
 from nodes.planes.flower import FlowerPlaneSettings, serve_flower
 from nodes.planes.relay import RelayPlaneSettings, serve_relay
+from nodes.quality_schedule import keep_schedule
 from nodes.settings import NodeSettings, load_settings
 from nodes.tasks.catalogue import tasks
 from nodes.trust_store import TrustStore
@@ -77,6 +78,15 @@ def serve(settings: NodeSettings, stop: threading.Event) -> None:
     for name in settings.planes:
         planes.append(threading.Thread(target=run, args=(name,), name=f"plane-{name}"))
         planes[-1].start()
+    if settings.quality_check_s:
+        # Not waited for at the end: a run that is cut off has put nothing in force.
+        threading.Thread(
+            target=keep_schedule,
+            args=(settings, agent.keys, agent.books),
+            kwargs={"stop": stop, "now": agent.now},
+            name="quality",
+            daemon=True,
+        ).start()
     _log.info("serving %s on %s", settings.id, ", ".join(settings.planes))
     while not stop.wait(1.0):
         pass

@@ -7,16 +7,18 @@ the update promise, and the rules with their GB/T 36344 indicator and severity. 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from nodes.catalogue_entries import file_name, parse_entry
+from nodes.catalogue_entries import CatalogueEntry, file_name, parse_entry
 from nodes.sample.errors import SampleError
 from nodes.sample.registers import DISTRICTS
 from quality.suite import ColumnType, Rule, Severity, Suite, document, parse
 
-KitName: TypeAlias = Literal["persons", "enterprises", "clinic", "diabetes", "heart", "tax_penalty", "hightech"]
+KitName: TypeAlias = Literal[
+    "persons", "enterprises", "employed", "clinic", "diabetes", "heart", "tax_penalty", "hightech"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,8 @@ def kit_suite(kit: KitName, *, name: str = "") -> Suite:
     return parse(json.loads(json.dumps(document(draft))))
 
 
-def write_kit(
+def kit_entry(
     kit: KitName,
-    home: Path,
     *,
     resource: str,
     owner: str,
@@ -77,27 +78,16 @@ def write_kit(
     encoding: Literal["utf-8", "gb18030"] = "utf-8",
     name_zh: str = "",
     name_en: str = "",
-) -> tuple[Path, Path]:
-    """Write the catalogue entry and the suite of a kit into a node's home.
+) -> CatalogueEntry:
+    """Return the catalogue entry of a kit; arguments as in ``write_kit``.
 
-    Args:
-        kit: which.
-        home: the node's folder.
-        resource: catalogue id.
-        owner: id of the department.
-        table: the table's file, absolute or relative to ``home``.
-        version: of the entry.
-        encoding: of a CSV.
-        name_zh: name of the resource; the kit's if not given.
-        name_en: the same in English.
-
-    Returns:
-        Paths of the entry and of the suite.
+    Raises:
+        SampleError: no such kit.
     """
     if kit not in KITS:
         raise SampleError(f"expected one of the kits {', '.join(KITS)}")
     made, path = KITS[kit], Path(table)
-    entry = parse_entry(
+    return parse_entry(
         {
             "id": resource,
             "version": version,
@@ -127,6 +117,40 @@ def write_kit(
         },
         source=f"kit {kit}",
     )
+
+
+def write_kit(
+    kit: KitName,
+    home: Path,
+    *,
+    resource: str,
+    owner: str,
+    table: Path | str,
+    version: int = 1,
+    encoding: Literal["utf-8", "gb18030"] = "utf-8",
+    name_zh: str = "",
+    name_en: str = "",
+) -> tuple[Path, Path]:
+    """Write the catalogue entry and the suite of a kit into a node's home.
+
+    Args:
+        kit: which.
+        home: the node's folder.
+        resource: catalogue id.
+        owner: id of the department.
+        table: the table's file, absolute or relative to ``home``.
+        version: of the entry.
+        encoding: of a CSV.
+        name_zh: name of the resource; the kit's if not given.
+        name_en: the same in English.
+
+    Returns:
+        Paths of the entry and of the suite.
+    """
+    entry = kit_entry(
+        kit, resource=resource, owner=owner, table=table, version=version, encoding=encoding,
+        name_zh=name_zh, name_en=name_en,
+    )  # fmt: skip
     catalogue = home / "catalogue" / file_name(resource)
     suite = home / "suites" / f"{resource}.json"
     for target, text in (
@@ -667,9 +691,83 @@ _HIGHTECH = Kit(
     ),
 )
 
+# The register of persons that is linked to one of enterprises: employer, income, insurance, e-mail.
+_EMPLOYED = replace(
+    _PERSONS,
+    zh="人口与就业登记信息",
+    en="Register of persons and their employment",
+    columns=(
+        *_PERSONS.columns,
+        KitColumn("employer", "text", "工作单位统一社会信用代码", "Credit code of the employer", grade="important"),
+        KitColumn("income", "number", "月收入", "Monthly income", grade="important"),
+        KitColumn("insured_months", "integer", "参保月数", "Months of insurance"),
+        KitColumn("email", "text", "电子邮箱", "E-mail", identifier=True, grade="important"),
+    ),
+    rules=(
+        *_PERSONS.rules,
+        _rule(
+            "R-REG-ID",
+            "expect_resident_id_regions_to_have_existed",
+            {"column": "id_no", "mostly": 0.99},
+            "0105",
+            "minor",
+            "号码中的行政区划在出生时或之后有效（GB/T 2260）",
+            "The region of the number was in force at the birth or later (GB/T 2260)",
+        ),
+        _rule(
+            "R-EMP",
+            "expect_column_values_to_be_valid_usccs",
+            {"column": "employer", "mostly": 0.99},
+            "0301",
+            "major",
+            "工作单位信用代码有效（GB 32100）",
+            "The employer's credit code is valid (GB 32100)",
+        ),
+        _rule(
+            "R-EMP-1",
+            "expect_column_values_to_be_in_resource",
+            {"column": "employer", "resource": "res.sample.enterprises", "other_column": "uscc", "mostly": 0.99},
+            "0401",
+            "major",
+            "工作单位在市场主体登记中",
+            "The employer is in the register of enterprises",
+        ),
+        _range("R-INC", "income", 0, 10_000_000, "月收入", "Monthly income"),
+        _rule(
+            "R-INC-1",
+            "expect_column_drift_to_be_at_most",
+            {"column": "income", "max_psi": 0.25},
+            "0501",
+            "minor",
+            "月收入分布较上次交付稳定",
+            "Monthly income is distributed as in the delivery before",
+        ),
+        _range("R-INS", "insured_months", 0, 600, "参保月数", "Months of insurance"),
+        _rule(
+            "R-MAIL",
+            "expect_column_values_to_match_regex",
+            {"column": "email", "regex": "^[a-z0-9.]+@[a-z0-9.]+[.][a-z]+$", "mostly": 0.99},
+            "0302",
+            "minor",
+            "电子邮箱格式合规",
+            "E-mail address has the right format",
+        ),
+        _rule(
+            "R-GROW",
+            "expect_table_row_count_to_change_by_at_most",
+            {"percent": 20},
+            "0202",
+            "minor",
+            "记录数较上次交付稳定",
+            "About as many records as in the delivery before",
+        ),
+    ),
+)
+
 KITS: Mapping[str, Kit] = {
     "persons": _PERSONS,
     "enterprises": _ENTERPRISES,
+    "employed": _EMPLOYED,
     "clinic": _CLINIC,
     "diabetes": _DIABETES,
     "heart": _HEART,

@@ -78,13 +78,16 @@ class Planted:
 
     def write(self, path: Path) -> None:
         """Write the list as JSON. It holds rows, so it belongs beside a test, never into a node's folder."""
-        document = {
+        path.write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the list as JSON."""
+        return {
             "rows": self.rows,
             "errors": {kind: list(rows) for kind, rows in self.errors.items()},
             "canaries": [dict(canary) for canary in self.canaries],
             "canary_rows": list(self.canary_rows),
         }
-        path.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
 
     def __repr__(self) -> str:
         counts = {kind: len(rows) for kind, rows in self.errors.items()}
@@ -160,6 +163,8 @@ def write_linked_registers(
     district: str = "云北区",
     as_of: date,
     suffix: Literal[".csv", ".parquet"] = ".csv",
+    encoding: Literal["utf-8", "gb18030"] = "utf-8",
+    errors: tuple[Errors, Errors] = (PERSON_ERRORS, ENTERPRISE_ERRORS),
 ) -> dict[str, Planted]:
     """Write ``enterprises`` and ``persons``, where each person's employer is one of the enterprises.
 
@@ -171,26 +176,30 @@ def write_linked_registers(
         district: of both.
         as_of: date of the latest change.
         suffix: kind of the files.
+        encoding: of CSV.
+        errors: of persons and of enterprises, per 100,000 rows.
 
     Returns:
         What was planted, by file name without suffix.
     """
     firms = write_enterprise_register(
-        folder / f"enterprises{suffix}", enterprises, seed=seed, district=district, as_of=as_of
-    )
+        folder / f"enterprises{suffix}", enterprises, seed=seed, district=district, as_of=as_of,
+        errors=errors[1], encoding=encoding,
+    )  # fmt: skip
     people = write_person_register(
         folder / f"persons{suffix}",
         persons,
         seed=seed + 1,
         district=district,
         as_of=as_of,
-        errors={**PERSON_ERRORS, **EMPLOYMENT_ERRORS},
-        employers=_valid_usccs(folder / f"enterprises{suffix}"),
+        errors={**errors[0], **EMPLOYMENT_ERRORS},
+        encoding=encoding,
+        employers=_valid_usccs(folder / f"enterprises{suffix}", encoding),
     )
     return {"enterprises": firms, "persons": people}
 
 
-def _valid_usccs(path: Path) -> list[str]:
+def _valid_usccs(path: Path, encoding: str) -> list[str]:
     """Return the codes of a written register that are well formed: a person works for none of the broken ones."""
     import pyarrow.compute as pc
 
@@ -201,7 +210,11 @@ def _valid_usccs(path: Path) -> list[str]:
     else:
         import pyarrow.csv as pv
 
-        column = pv.read_csv(path, convert_options=pv.ConvertOptions(include_columns=["uscc"]))["uscc"]
+        column = pv.read_csv(
+            path,
+            read_options=pv.ReadOptions(encoding=encoding),
+            convert_options=pv.ConvertOptions(include_columns=["uscc"]),
+        )["uscc"]
     return list(column.filter(pc.fill_null(usccs_valid(column), fill_value=False)).to_pylist())
 
 
