@@ -3,21 +3,18 @@
 import csv
 import ipaddress
 import json
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.tap.recordings import occurring
+from tests.tap.recordings import numbers_in, occurring
 
 pytestmark = pytest.mark.xdist_group("demo")
 
 SECRET_FILES = ("*.pem", "*.key", "*.secret", "*.token")
 PUBLIC_FILES = ("*.pub.pem", "1.root.json")
-ID_NUMBERS = re.compile(rb"(?=(\d{17}[\dX]))")
-CREDIT_CODES = re.compile(rb"(?=([0-9A-Z]{18}))")
 
 
 def departments(job):
@@ -48,10 +45,6 @@ def id_numbers(job) -> set[bytes]:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 found |= {row[column].encode() for row in csv.DictReader(file) for column in columns}
     return {number for number in found if len(number) == 18}
-
-
-def numbers_in(data: bytes, known: set[bytes]) -> set[bytes]:
-    return known & ({found[1] for found in ID_NUMBERS.finditer(data)} | {f[1] for f in CREDIT_CODES.finditer(data)})
 
 
 def files_outside_tables(job) -> list[Path]:

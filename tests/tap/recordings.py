@@ -6,12 +6,16 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+ID_NUMBERS = re.compile(rb"(?=(\d{17}[\dX]))")
+CREDIT_CODES = re.compile(rb"(?=([0-9A-Z]{18}))")
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ def occurring(data: bytes, texts: Iterable[str]) -> set[str]:
     """Return the texts that occur in the data in some spelling, also below gzip and zip."""
     layers = list(_unpacked(data))
     return {text for text in texts if any(form in layer for form in spellings(text) for layer in layers)}
+
+
+def numbers_in(data: bytes, known: set[bytes]) -> set[bytes]:
+    """Return the 18-place identity numbers and credit codes of ``known`` that occur in the data."""
+    return known & ({found[1] for found in ID_NUMBERS.finditer(data)} | {f[1] for f in CREDIT_CODES.finditer(data)})
 
 
 def _unpacked(data: bytes) -> Iterator[bytes]:
