@@ -6,22 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from factory.client.match import Invitation
-from factory.errors import FactoryError
-from factory.pipelines import model, report, verification
 from factory.pipelines.build import Built
+from factory.pipelines.pipeline import Building, pipeline_of
 from factory.pipelines.recipe import Recipe, read_recipe
+from factory.pipelines.verification import Trial
 from factory.site.operator import OperatorDesk
 from nodes.contract.grant import Grant
 from nodes.contract.signing import Envelope
 from nodes.contract.statement import parse_grant
 
 AGREEMENT = "agr-yunzhou-2026"
-
-
-class PipelineUnknownError(FactoryError):
-    """The recipe names a pipeline that is not there."""
-
-    code = "pipeline.unknown"
 
 
 def request_text(
@@ -36,7 +30,7 @@ def request_text(
         days: term.
     """
     thresholds = recipe.thresholds
-    unit = "query" if recipe.pipeline.name == verification.NAME else "session"
+    unit = pipeline_of(recipe).use_unit
     lines = [
         f"scenario = {_quoted(recipe.scenario.id)}",
         f"scenario_title = {_quoted(recipe.scenario.title_zh)}",
@@ -105,7 +99,7 @@ def build_product(
     envelopes: Sequence[Envelope],
     *,
     progress: Callable[[str], None] = lambda _: None,
-    trial: Callable[[Invitation], verification.Trial] | None = None,
+    trial: Callable[[Invitation], Trial] | None = None,
 ) -> Built:
     """Run a recipe's pipeline in a new session under a grant.
 
@@ -119,34 +113,28 @@ def build_product(
         trial: the application unit's trial, for a verification.
 
     Raises:
-        PipelineUnknownError: no such pipeline, or a verification without a trial.
+        RecipeError: there is no such pipeline.
+        FactoryError: a node refused, or nothing can be made.
     """
     recipe = read_recipe(recipe_path)
-    recipe_bytes = recipe_path.read_bytes()
-    session = desk.session(grant, grant_sha256)
-    now = _clock
-    if recipe.pipeline.name == model.NAME:
-        return model.build(recipe, recipe_bytes, session, now=now, progress=progress)
-    if recipe.pipeline.name == report.NAME:
-        return report.build(
-            recipe,
-            recipe_bytes,
-            session,
-            now=now,
-            agency_call=desk.agency().ask,
-            grant_envelopes=envelopes,
-            progress=progress,
-        )
-    if recipe.pipeline.name == verification.NAME and trial is not None:
-        desk.relay.open_session(session.session_id, {*recipe.nodes, *recipe.clients})
-        try:
-            return verification.build(recipe, recipe_bytes, session, now=now, trial=trial, progress=progress)
-        finally:
-            desk.relay.close_session(session.session_id)
-    raise PipelineUnknownError(
-        f"expected {model.NAME}, {report.NAME} or {verification.NAME} (with a trial of its application unit), got "
-        f"{recipe.pipeline.name}"
+    pipeline, session = pipeline_of(recipe), desk.session(grant, grant_sha256)
+    building = Building(
+        recipe=recipe,
+        recipe_bytes=recipe_path.read_bytes(),
+        session=session,
+        now=_clock,
+        progress=progress,
+        grant_envelopes=envelopes,
+        agency_call=desk.agency().ask,
+        trial=trial,
     )
+    if not pipeline.meets:
+        return pipeline.build(building)
+    desk.relay.open_session(session.session_id, {*recipe.nodes, *recipe.clients})
+    try:
+        return pipeline.build(building)
+    finally:
+        desk.relay.close_session(session.session_id)
 
 
 def _clock() -> datetime:

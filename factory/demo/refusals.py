@@ -121,7 +121,8 @@ def _shown_while_it_lives(desk: OperatorDesk, probe: Probe) -> list[Shown]:
     session = desk.session(grant, digest)
     first = session.open(NAME, parameters_of(recipe).model_dump(mode="json"), uses_of(recipe))
     if not all(isinstance(answer, Reply) for answer in first.values()):
-        raise NotRefusedError(f"expected the first use to be accepted: {first}")
+        refused = {node: answer.code.value for node, answer in first.items() if isinstance(answer, Refusal)}
+        raise NotRefusedError(f"expected the first use to be accepted, got {refused}")
     session.close()
     shown.append(_ask(desk, grant, digest, node, uses, recipe=recipe, zh="超次使用", en="over-used grant"))
     return shown

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from factory.federation import linear, model_card, onnx_export
 from factory.federation.session import Session
 from factory.pipelines.build import Built, Learns, Mechanism, close_session, ratio_text, require_nodes, uses_of
+from factory.pipelines.pipeline import Building, Pipeline
 from factory.pipelines.recipe import Recipe, RecipeError
 from nodes.contract.tasks.linear import LinearParameters
 
@@ -128,3 +129,10 @@ def _headline(model: linear.LinearModel, auc: int | str | None) -> tuple[tuple[s
     for node, stage in model.dropped.items():
         lines.append((f"{node} 在 {stage} 阶段退出，训练未丢失", f"{node} dropped at {stage}; no round was lost"))
     return tuple(lines)
+
+
+def _build(on: Building) -> Built:
+    return build(on.recipe, on.recipe_bytes, on.session, now=on.now, progress=on.progress)
+
+
+PIPELINE = Pipeline(NAME, parameters_of, _build)

@@ -12,6 +12,7 @@ from factory.federation import sums
 from factory.federation.session import Session
 from factory.pipelines.build import Built, Learns, Mechanism, close_session, require_nodes, uses_of
 from factory.pipelines.pages import Cell, Fact, Page, Table, report_html, tables_csv
+from factory.pipelines.pipeline import Building, Pipeline
 from factory.pipelines.recipe import PresentationSection, Recipe, RecipeError
 from nodes.contract.signing import Envelope
 from nodes.contract.tasks.sums import OTHER, TASK, SumsParameters
@@ -244,3 +245,18 @@ def _page(recipe: Recipe, tables: tuple[Table, ...], statistics: sums.Statistics
         ),
         edition=f"{recipe.product.id}@{recipe.product.version}",
     )
+
+
+def _build(on: Building) -> Built:
+    return build(
+        on.recipe,
+        on.recipe_bytes,
+        on.session,
+        now=on.now,
+        agency_call=on.agency_call,
+        grant_envelopes=on.grant_envelopes,
+        progress=on.progress,
+    )
+
+
+PIPELINE = Pipeline(NAME, parameters_of, _build, needs_key_service=True)

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from factory.client.gateway import openapi_document
 from factory.client.match import Invitation
 from factory.federation.session import Session, require
-from factory.pipelines.build import Built, Learns, Mechanism, close_session, require_nodes, uses_of
+from factory.pipelines.build import BuildError, Built, Learns, Mechanism, close_session, require_nodes, uses_of
+from factory.pipelines.pipeline import Building, Pipeline
 from factory.pipelines.recipe import Recipe, RecipeError
 from nodes.contract.tasks.match import BUCKET_ROWS_MIN, SUITE, TAG_BYTES, TASK, MatchParameters
 
@@ -191,3 +192,12 @@ def _markdown(recipe: Recipe, parameters: MatchParameters) -> str:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode("utf-8")
+
+
+def _build(on: Building) -> Built:
+    if on.trial is None:
+        raise BuildError(f"expected the trial of an application unit for {NAME}; name one in the recipe")
+    return build(on.recipe, on.recipe_bytes, on.session, now=on.now, trial=on.trial, progress=on.progress)
+
+
+PIPELINE = Pipeline(NAME, parameters_of, _build, use_unit="query", asks=True, meets=True)

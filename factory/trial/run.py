@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 from factory.bench.measure import Cost, Meter
 from factory.errors import FactoryError, NodeRefusedError
 from factory.files import write_atomic
+from factory.pipelines.pipeline import Building, pipeline_of
 from factory.pipelines.recipe import Recipe, RecipeError, parse_recipe
 from factory.trial.errors import TrialOutputError, TrialRefusedError, TrialTableError
 from nodes.contract import canonical
 from nodes.contract.signing import Envelope, sha256_hex
-from nodes.contract.tasks import linear, match, sums
 
 if TYPE_CHECKING:
     from factory.client.match import Invitation
     from factory.federation.session import Reply, Session
     from factory.pipelines.build import Built
-    from factory.pipelines.verification import Trial
     from factory.trial.world import World
 
 CLIENT = "client"
@@ -114,7 +113,8 @@ def plan(recipe_path: Path, tables: Mapping[str, Path]) -> Plan:
         raise RecipeError(f"expected a recipe file at {recipe_path} ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"expected {recipe_path.name} in UTF-8") from error
-    _check_parameters(recipe)
+    pipeline = pipeline_of(recipe)
+    pipeline.parameters_of(recipe)
     names = _names(recipe)
     found: dict[str, Path] = {}
     for party, path in tables.items():
@@ -126,7 +126,7 @@ def plan(recipe_path: Path, tables: Mapping[str, Path]) -> Plan:
         if not path.is_file():
             raise TrialTableError(f"expected a file for {party} at {path}; correct the path after --table {party}=")
         found[target] = path
-    needed = [party.resource for party in recipe.parties] + [CLIENT] * (recipe.pipeline.name == match.TASK)
+    needed = [party.resource for party in recipe.parties] + [CLIENT] * pipeline.asks
     missing = [target for target in needed if target not in found]
     if missing:
         shown = " ".join(f"--table {_shown(recipe, target)}=FILE" for target in missing)
@@ -184,21 +184,12 @@ def _built(
     answers: Path,
     meter: Meter,
 ) -> "Built":
-    recipe, content = planned.recipe, planned.recipe_bytes
-    if recipe.pipeline.name == linear.TASK:
-        from factory.pipelines import model
+    from factory.pipelines.verification import Trial
 
-        return model.build(recipe, content, session, now=_now, progress=told)
-    if recipe.pipeline.name == sums.TASK:
-        from factory.pipelines import report
+    recipe = planned.recipe
 
-        def call(kind: str, body: Mapping[str, Any], attachments: tuple[bytes, ...]) -> "Reply":
-            return world.agency().ask(kind, dict(body), attachments)
-
-        return report.build(
-            recipe, content, session, now=_now, agency_call=call, grant_envelopes=envelopes, progress=told
-        )
-    from factory.pipelines import verification
+    def agency_call(kind: str, body: Mapping[str, Any], attachments: tuple[bytes, ...]) -> "Reply":
+        return world.agency().ask(kind, dict(body), attachments)
 
     def trial(invitation: "Invitation") -> "Trial":
         client = recipe.clients[0]
@@ -211,28 +202,21 @@ def _built(
         facts = json.loads(printed)
         meter.count_bytes(client, facts["bytes_sent"])
         meter.count_bytes(recipe.nodes[0], facts["bytes_received"])
-        return verification.Trial(facts["asked"], facts["p50_ms"], facts["p95_ms"])
+        return Trial(facts["asked"], facts["p50_ms"], facts["p95_ms"])
 
-    return verification.build(recipe, content, session, now=_now, trial=trial, progress=told)
-
-
-def _check_parameters(recipe: Recipe) -> None:
-    if recipe.pipeline.name == linear.TASK:
-        from factory.pipelines import model
-
-        model.parameters_of(recipe)
-    elif recipe.pipeline.name == sums.TASK:
-        from factory.pipelines import report
-
-        report.parameters_of(recipe)
-    elif recipe.pipeline.name == match.TASK:
-        from factory.pipelines import verification
-
-        verification.parameters_of(recipe)
-    else:
-        raise RecipeError(
-            f"expected a pipeline out of {linear.TASK}, {sums.TASK}, {match.TASK}, got {recipe.pipeline.name}"
+    pipeline = pipeline_of(recipe)
+    return pipeline.build(
+        Building(
+            recipe=recipe,
+            recipe_bytes=planned.recipe_bytes,
+            session=session,
+            now=_now,
+            progress=told,
+            grant_envelopes=envelopes,
+            agency_call=agency_call,
+            trial=trial if pipeline.asks else None,
         )
+    )
 
 
 def _names(recipe: Recipe) -> dict[str, str]:
@@ -243,7 +227,7 @@ def _names(recipe: Recipe) -> dict[str, str]:
         if len(tables := [party.resource for party in recipe.parties if party.node == node]) == 1
     }
     names |= {party.resource: party.resource for party in recipe.parties}
-    if recipe.pipeline.name == match.TASK:
+    if pipeline_of(recipe).asks:
         names |= dict.fromkeys((*recipe.clients, CLIENT), CLIENT)
     return names
 

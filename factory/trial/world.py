@@ -33,6 +33,7 @@ from factory.hub.relay_bus import RelayBus
 from factory.identity import Identity, create_identity, install_admission, load_identity
 from factory.key_files import write_key_file
 from factory.pipelines.build import uses_of
+from factory.pipelines.pipeline import pipeline_of
 from factory.pipelines.recipe import Recipe
 from factory.release.nodes import NodeDesk
 from factory.trial.bus import OnBytes, TrialBus
@@ -41,7 +42,6 @@ from factory.trust import load_trust
 from nodes.contract.grant import Budget, Grant, Party
 from nodes.contract.signing import Envelope, VerifyKey, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE, grant_statement
-from nodes.contract.tasks import match, sums
 from nodes.contract.trust import Actors
 from nodes.relay_client import RelayPlaneSettings
 from nodes.supervise import die_with_parent
@@ -235,7 +235,7 @@ class World:
         write_atomic(self.folder / "desk" / "relay.txt", self.relay_url.encode("ascii"))
         for node in self.recipe.nodes:
             write_atomic(self.folder / "desk" / f"{node}.answer.json", office.response(node))
-        if self.recipe.pipeline.name == sums.TASK:
+        if pipeline_of(self.recipe).needs_key_service:
             self._start_agency(office)
         self._relay_bus = RelayBus(OPERATOR, _plane(self._operator, self.relay_url))
         self._bus = TrialBus(OPERATOR, self._relay_bus, self.processes, self.on_bytes)
@@ -249,7 +249,7 @@ class World:
                     "resource": party.resource,
                     "path": str((self.tables.get(party.resource) or self.tables[node]).absolute()),
                     "columns": list(party.columns),
-                    "text": texts if self.recipe.pipeline.name == match.TASK else [],
+                    "text": texts if pipeline_of(self.recipe).asks else [],
                 }
                 for party in self.recipe.parties
                 if party.node == node

@@ -33,6 +33,10 @@ PORT_FILE = "runner.port"
 REPLY_POLL_S = 0.03
 """How often the SuperNode looks whether the agent has answered, in seconds (Flower's own: half a second)."""
 
+PARTS_PATIENCE_S = 20.0
+"""Longest wait for a part of a message that the hub does not have, in seconds. The operator uploads to the hub on the
+same machine, so a part that is missing for longer was lost when the hub ended; the message is sent again."""
+
 HTTP_PRECONDITION_FAILED = 412
 
 
@@ -143,7 +147,9 @@ def _poll_sooner(idle_poll_s: float) -> None:
     patched: Any = module
     patched.time = types.SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic)
     for function in (inflatable.pull_objects, inflatable.pull_and_inflate_object_from_tree):
-        function.__kwdefaults__.update(initial_backoff=OBJECT_RETRY_S, backoff_cap=1.0, max_tries_per_object=100_000)
+        function.__kwdefaults__.update(
+            initial_backoff=OBJECT_RETRY_S, backoff_cap=1.0, max_tries_per_object=100_000, max_time=PARTS_PATIENCE_S
+        )
 
 
 def _end_own_stale_session(work_dir: Path) -> None:

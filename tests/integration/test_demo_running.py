@@ -156,6 +156,16 @@ def test_a_bus_that_was_open_when_the_hub_was_killed_carries_on(site, desk):
     assert HubSettings.read(site.hub_settings).ports() != ports
 
 
+@pytest.mark.parametrize("delay_s", [0.1, 0.15, 0.2])
+def test_a_node_that_is_asked_while_the_hub_is_killed_answers_in_the_end(site, desk, delay_s):
+    """Also when half of the message had reached the hub."""
+    before = describe_all(desk.nodes(), site)
+    timer = threading.Timer(delay_s, os.kill, (pid_of(site.run, "hub"), signal.SIGKILL))
+    timer.start()
+    assert describe_all(desk.nodes(), site) == before
+    timer.join()
+
+
 def test_the_agency_answers_after_it_was_killed(main_job, site, desk):
     killed = pid_of(site.run, "agency")
     os.kill(killed, signal.SIGKILL)
