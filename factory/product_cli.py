@@ -228,10 +228,37 @@ def cancel(
     _ask(product, home, "cancellation", reason=reason, as_json=as_json)
 
 
+@app.command("file")
+def file_nationally(
+    product: Product,
+    home: Home = _HOME,
+    status: Annotated[bool, typer.Option("--status", help="只看进展 | only say where it stands")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """申报国家登记平台 | File with the national register, within 20 working days of delivery; again once returned.
+
+    Acceptance within 3, form review within 20, publicity of 10 working days; then the national code.
+    """
+    with _desk(home) as desk:
+        agency, application = desk.agency(), _application(product)
+        body = agency.national_status(application) if status else agency.file_nationally(application)
+    due = f"，至 until {body['due']}" if body["due"] else ""
+    show(
+        body,
+        as_json=as_json,
+        text=f"{application}：{body['state']}{due}\nNext, at the agency: shufang agency national accept {application} "
+        "--home AGENCY --official …",
+    )
+
+
+def _application(product: str) -> str:
+    return f"reg-{product.replace('@', '-')}"[:96]
+
+
 def _ask(
     product: str, home: Path, kind: str, *, reason: str, field: str = "-", value: str = "-", as_json: bool
 ) -> None:
-    application = f"reg-{product.replace('@', '-')}"[:96]
+    application = _application(product)
     with _desk(home) as desk:
         body = desk.agency().ask_registration(application, kind, reason=reason, field=field, value=value)
     show(

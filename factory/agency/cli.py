@@ -547,6 +547,54 @@ def settle(
     show(status, as_json=as_json)
 
 
+@app.command("national")
+def national(
+    *,
+    home: Home,
+    act: Annotated[str, typer.Argument(help="accept|return|decline|publish|uphold|dismiss|code|status")],
+    application_id: Annotated[str, typer.Argument()],
+    official: Annotated[str, typer.Option("--official", help="经办人 | who decides")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="理由或补正事项 | why, or what is to be corrected")] = "",
+    code: Annotated[str, typer.Option("--code", help="国家平台赋码 | the national platform's code")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """办理国家登记：受理、一次性告知、审核公示、异议、赋码 | A national filing, from acceptance to its code.
+
+    Example: shufang agency national publish reg-clinic-risk-1.0.0 --home agency --official 李强
+    """
+    from factory.agency.national import NationalRegistrations
+
+    office = _office(home)
+    with _registry(office) as registry:
+        desk = NationalRegistrations(office, registry)
+        if act != "status":
+            desk.act(application_id, act, official=official or office.identity.id, reason=reason, national_code=code)
+        status = desk.status(application_id)
+    show(status, as_json=as_json)
+
+
+@app.command("object")
+def object_command(
+    *,
+    home: Home,
+    application_id: Annotated[str, typer.Argument()],
+    by: Annotated[str, typer.Option("--by", help="异议人(实名) | who objects, by name")],
+    reason: Reason,
+    evidence: Annotated[Path, typer.Option("--evidence", help="证明材料 | the evidence; its digest is recorded")],
+    as_json: AsJson = False,
+) -> None:
+    """公示期内实名异议 | Take an objection by name and with evidence while the publicity lasts."""
+    from factory.agency.national import NationalRegistrations
+    from nodes.contract.signing import sha256_hex
+
+    office, digest = _office(home), sha256_hex(evidence.read_bytes())
+    with _registry(office) as registry:
+        desk = NationalRegistrations(office, registry)
+        desk.object(application_id, objector=by, reason=reason, evidence_sha256=digest)
+        status = desk.status(application_id)
+    show(status, as_json=as_json)
+
+
 @app.command("events")
 def events(home: Home, as_json: AsJson = False) -> None:
     """事件链 | The chain of events, verified."""

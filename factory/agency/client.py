@@ -125,6 +125,14 @@ class AgencyClient:
         body = {"application_id": application_id, "kind": kind, "reason": reason, "field": field, "value": value}
         return self.ask("registration.ask", body).body
 
+    def file_nationally(self, application_id: str) -> dict[str, Any]:
+        """File a registered product with the national platform's register and return where that stands."""
+        return self.ask("national.file", {"application_id": application_id}).body
+
+    def national_status(self, application_id: str) -> dict[str, Any]:
+        """Return where a national filing stands, with its running clock."""
+        return self.ask("national.status", {"application_id": application_id}).body
+
     def deliver_prerelease(self, product: str, report: bytes) -> Envelope:
         """Hand the pre-release report to the data administration and return its signed receipt."""
         return self.ask("prerelease.deliver", {"product": product}, (report,)).envelope

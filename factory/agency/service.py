@@ -6,6 +6,8 @@
     registration.apply   seven blocks (attachment)              operator
     registration.status  state and code                         operator
     registration.ask     renewal, correction or cancellation    operator
+    national.file        national filing of a registration      operator
+    national.status      its state and running clock            operator
     prerelease.deliver   the pre-release report (attachment); the answer is the receipt  operator
     trust.fetch          current trust files (attachments)      every admitted actor
     he.public_key, he.decrypt, …   handlers of the key service, mounted by name
@@ -26,6 +28,7 @@ from typing import Any
 
 from factory.agency.admission import current_entry
 from factory.agency.errors import RequestRefusedError
+from factory.agency.national import NationalRegistrations
 from factory.agency.office import Office
 from factory.agency.registrations import Registrations
 from factory.agency.rulings import Rulings
@@ -88,6 +91,7 @@ class AgencyService:
         self._registry = registry
         self._rulings = Rulings(office, registry)
         self._registrations = Registrations(office, registry)
+        self._national = NationalRegistrations(office, registry)
         self._lock = threading.Lock()
         self._kinds: dict[str, Mounted] = {
             "request.submit": Mounted(self._submit),
@@ -98,6 +102,8 @@ class AgencyService:
                 lambda query, _: (self._registrations.status(_text(query, "application_id")), ())
             ),
             "registration.ask": Mounted(self._ask_registration),
+            "national.file": Mounted(self._file),
+            "national.status": Mounted(lambda query, _: (self._national.status(_text(query, "application_id")), ())),
             "prerelease.deliver": Mounted(self._prerelease),
             "trust.fetch": Mounted(self._trust, frozenset()),
             **(mounted or {}),
@@ -194,6 +200,10 @@ class AgencyService:
             value=_text(query, "value"),
         )
         return {"application_id": case.id, "state": case.state}, ()
+
+    def _file(self, query: Query, _attachments: tuple[bytes, ...]) -> Answer:
+        case = self._national.file(_text(query, "application_id"), sender=query.sender)
+        return self._national.status(case.id), ()
 
     def _prerelease(self, query: Query, attachments: tuple[bytes, ...]) -> Answer:
         report, product = _only(attachments), _text(query, "product")

@@ -222,6 +222,17 @@ def _in_renewal_window(facts: RegistrationFacts) -> Refusal | None:
     return None
 
 
+def _extends(facts: RegistrationFacts) -> Refusal | None:
+    end, agreement = facts.valid_until, facts.agreement_until
+    if end is not None and agreement is not None and valid_until(end, agreement) <= end:
+        return Refusal(
+            "registration.no_extension",
+            f"the agreement ends {agreement:%Y-%m-%d}, so a renewal would extend nothing; renew the agreement first",
+            PRODUCT,
+        )
+    return None
+
+
 def _is_correctable(facts: RegistrationFacts) -> Refusal | None:
     if facts.field not in CORRECTABLE:
         return Refusal(
@@ -268,6 +279,15 @@ def _once(facts: RegistrationFacts) -> Refusal | None:
         return Refusal(
             "registration.twice", f"{facts.application.subject} has a code; apply for a change instead", ONCE
         )
+    versions = {subject for subject in facts.registered if subject.startswith(f"{facts.application.product.id}@")}
+    if facts.application.kind == "first" and versions:
+        return Refusal(
+            "registration.not_first", f"{max(versions)} is registered; apply for a change of that product", ONCE
+        )
+    if facts.application.kind == "change" and not versions - {facts.application.subject}:
+        return Refusal("registration.no_earlier", "expected an earlier version that is registered", ONCE)
+    if facts.application.kind == "change" and facts.application.subject in versions:
+        return Refusal("registration.twice", f"{facts.application.subject} has a code already", ONCE)
     return None
 
 
@@ -302,7 +322,7 @@ TRANSITIONS: tuple[Transition[RegistrationFacts], ...] = (
         _words("coded"),
         "renewal_asked",
         _words("operator"),
-        (_in_own_name, _in_renewal_window, _sources_registered, _under_an_issued_grant),
+        (_in_own_name, _in_renewal_window, _sources_registered, _under_an_issued_grant, _extends),
         PRODUCT,
     ),
     Transition(
@@ -326,7 +346,7 @@ TRANSITIONS: tuple[Transition[RegistrationFacts], ...] = (
         _words("renewal_asked"),
         "coded",
         _words("agency"),
-        (_sources_registered, _under_an_issued_grant, _reasoned),
+        (_sources_registered, _under_an_issued_grant, _extends, _reasoned),
         PRODUCT,
     ),
     Transition("correction", _words("correction_asked"), "coded", _words("agency"), (_reasoned,), BLOCKS),

@@ -79,6 +79,8 @@ def facts() -> RegistrationFacts:
         ("ask_renewal", "coded", "operator", {"sender": "another"}, "registration.registrant"),
         ("ask_renewal", "coded", "operator", {"agreement_until": NOW}, "registration.agreement"),
         ("ask_renewal", "coded", "operator", {"grant_sha256": None}, "registration.grant"),
+        ("ask_renewal", "coded", "operator", {"agreement_until": END}, "registration.no_extension"),
+        ("renewal", "renewal_asked", "agency", {"agreement_until": END}, "registration.no_extension"),
         ("ask_correction", "coded", "operator", {"field": "product.files"}, "registration.correction"),
         ("ask_correction", "coded", "operator", {"reason": " "}, "registration.reason"),
         ("ask_cancellation", "coded", "operator", {"reason": ""}, "registration.reason"),
@@ -91,6 +93,33 @@ def test_a_gap_is_refused_with_its_code(act: str, state: str, role: str, change:
     assert isinstance(answer, Refusal)
     assert answer.code == code
     assert answer.clauses
+
+
+@pytest.mark.parametrize(
+    ("kind", "registered", "code"),
+    [
+        ("first", {"p@1"}, "registration.twice"),
+        ("first", {"p@0"}, "registration.not_first"),
+        ("change", set(), "registration.no_earlier"),
+        ("change", {"q@1"}, "registration.no_earlier"),
+        ("change", {"p@0", "p@1"}, "registration.twice"),
+    ],
+)
+def test_the_kind_of_an_application_fits_what_is_registered(kind: str, registered: set[str], code: str) -> None:
+    changed = replace(
+        facts(), application=application().model_copy(update={"kind": kind}), registered=frozenset(registered)
+    )
+    answer = move("apply", state="none", role="operator", facts=changed)
+    assert isinstance(answer, Refusal)
+    assert answer.code == code
+
+
+@pytest.mark.parametrize(("kind", "registered"), [("first", {"q@1"}), ("change", {"p@0"})])
+def test_a_first_version_is_first_and_a_later_one_a_change(kind: str, registered: set[str]) -> None:
+    changed = replace(
+        facts(), application=application().model_copy(update={"kind": kind}), registered=frozenset(registered)
+    )
+    assert isinstance(move("apply", state="none", role="operator", facts=changed), Permit)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import base64
 import dataclasses
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from factory.agency.client import AgencyClient
+from factory.agency.errors import RequestRefusedError
+from factory.agency.national import NationalRegistrations
 from factory.agency.registrations import Registrations
 from factory.agency.rulings import Rulings, sign_grant
 from factory.agency.service import AgencyService
@@ -459,11 +461,48 @@ def _later_applications(factory, registrations, application_id, code):
     ask(application_id, "cancellation", reason="withdrawn")
     registrations.settle(application_id, approve=False, official="official", reason="still in use")
     assert registrations.status(application_id)["state"] == "coded"
+    _national_filing(factory, application_id)
     ask(application_id, "cancellation", reason="withdrawn")
     registrations.settle(application_id, approve=True, official="official", reason="agreed")
     status = registrations.status(application_id)
     assert (status["state"], status["code"]) == ("cancelled", code)
     assert status["accept_by"] < status["review_by"] < status["publicity_until"]
+
+
+def _national_filing(factory, application_id):
+    """Returned once, accepted, publicised with an objection, coded once the publicity is over."""
+    world = factory.world
+
+    def desk():
+        return NationalRegistrations(world.office, factory.registry)
+
+    with pytest.raises(NodeRefusedError, match="there is none"):
+        factory.client.national_status(application_id)
+    assert factory.client.file_nationally(application_id)["state"] == "filed"
+    with pytest.raises(NodeRefusedError, match="starts from"):
+        factory.client.file_nationally(application_id)
+    desk().act(application_id, "return", official="official", reason="the summary is missing its unit")
+    assert factory.client.national_status(application_id)["defects"] == "the summary is missing its unit"
+    assert factory.client.file_nationally(application_id)["state"] == "filed"
+    with pytest.raises(RequestRefusedError, match="one notice"):
+        desk().act(application_id, "return", official="official", reason="and another thing")
+    desk().act(application_id, "accept", official="official")
+    desk().act(application_id, "publish", official="official")
+    found = desk().status(application_id)
+    assert set(found["published"]) == {"registrant", "kind", "name", "summary"}
+    with pytest.raises(RequestRefusedError, match="name"):
+        desk().object(application_id, objector="", reason="mine", evidence_sha256="ab" * 32)
+    desk().object(application_id, objector="张三", reason="mine", evidence_sha256="ab" * 32)
+    with pytest.raises(RequestRefusedError, match="10 working days"):
+        desk().act(application_id, "code", official="official", national_code="N-1")
+    now = world.office.now()
+    world.at(datetime.fromisoformat(found["due"] + "T23:00:00+00:00"))
+    with pytest.raises(RequestRefusedError, match="objections first"):
+        desk().act(application_id, "code", official="official", national_code="N-1")
+    desk().act(application_id, "dismiss", official="official", reason="the evidence is of another product")
+    assert desk().act(application_id, "code", official="official", national_code="N-1").state == "coded"
+    assert desk().status(application_id)["national_code"] == "N-1"
+    world.at(now)
 
 
 def _every_gap_is_refused(factory, folder, now):
