@@ -7,7 +7,7 @@ from pathlib import Path
 from nodes import tables
 from nodes.books import Books
 from nodes.catalogue_entries import CatalogueEntry, file_name, read_catalogue
-from nodes.errors import CatalogueError, StorageError
+from nodes.errors import CatalogueError, SecretRefusedError, StorageError
 from nodes.quality_gate import suite_path
 from nodes.settings import NodeSettings
 
@@ -36,6 +36,10 @@ def bind_entry(
     """
     if table is not None:
         entry = entry.model_copy(update={"storage": entry.storage.model_copy(update={"path": str(table.absolute())})})
+    if entry.secrecy != "none":
+        # Neither name nor columns are written down: the entry itself may say too much.
+        books.record("resource.refused", facts={"code": SecretRefusedError.code})
+        raise SecretRefusedError("expected data that is no state secret; this entry is neither bound nor kept")
     known = read_catalogue(settings.catalogue).get(entry.id)
     if known is not None and known.digest_hex != entry.digest_hex and entry.version <= known.version:
         raise CatalogueError(f"expected version {known.version + 1} of {entry.id}, its entry changed; raise `version`")

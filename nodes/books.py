@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from nodes.contract import canonical
+from nodes.contract.canonical import JsonObject
 from nodes.contract.signing import sha256_hex
 from nodes.contract.statement import time_text
 from nodes.errors import (
@@ -33,6 +34,7 @@ from nodes.errors import (
     StorageError,
     UsesExhaustedError,
 )
+from nodes.use_rules import Basis
 
 ZERO_SHA256 = "0" * 64
 GrantState = Literal["pending", "approved", "rejected", "revoked"]
@@ -75,6 +77,12 @@ CREATE TABLE IF NOT EXISTS strikes (
   seq INTEGER PRIMARY KEY, grant_sha256 TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS selections (
   grant_sha256 TEXT NOT NULL, task TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (grant_sha256, task)) STRICT;
+CREATE TABLE IF NOT EXISTS source_consents (
+  sha256 TEXT PRIMARY KEY, resource TEXT NOT NULL, envelope BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS bases (
+  id TEXT PRIMARY KEY, resource TEXT NOT NULL, facts TEXT NOT NULL, anonymous TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS subjects (
+  basis TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (basis, digest)) STRICT;
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
@@ -656,6 +664,56 @@ class Books:
         row = self._row("SELECT COUNT(*) FROM strikes WHERE grant_sha256 = ?", grant_sha256)
         return int(row[0]) if row else 0
 
+    # Registers
+
+    def keep_source_consent(self, sha256: str, resource: str, envelope: bytes) -> None:
+        """Keep a provider's signed statement about shared data; the caller writes the ledger."""
+        self._write("INSERT OR IGNORE INTO source_consents VALUES (?,?,?)", sha256, resource, envelope)
+
+    def source_consents(self, resource: str) -> list[bytes]:
+        """Return the providers' statements about a resource."""
+        rows = self._rows("SELECT envelope FROM source_consents WHERE resource = ? ORDER BY rowid", [resource])
+        return [row[0] for row in rows]
+
+    def keep_basis(self, basis: Basis) -> None:
+        """Keep a line of the register of personal information; a new line of the same name needs a new test."""
+        facts: JsonObject = {
+            "purpose": basis.purpose, "columns": list(basis.columns), "kind": basis.kind, "group": basis.group,
+            "reference": basis.reference, "subject": basis.subject, "not_after": time_text(basis.not_after),
+        }  # fmt: skip
+        text = canonical.dumps(facts).decode()
+        self._write("INSERT OR REPLACE INTO bases VALUES (?,?,?,?)", basis.id, basis.resource, text, "")
+
+    def bases(self, resource: str | None = None) -> tuple[Basis, ...]:
+        """Return the lines of the register, of one resource or of all."""
+        found = []
+        for name, of, text in self._rows("SELECT id, resource, facts FROM bases ORDER BY id", []):
+            facts: dict[str, Any] = dict(canonical.loads(text.encode()))
+            facts |= {"columns": tuple(facts["columns"]), "not_after": _time(facts["not_after"])}
+            if resource in {None, of}:
+                found.append(Basis(id=name, resource=of, **facts))
+        return tuple(found)
+
+    def keep_anonymity(self, basis: str, commitment: str) -> None:
+        """Note on which content the effect test of a basis passed; empty: it did not."""
+        self._write("UPDATE bases SET anonymous = ? WHERE id = ?", commitment, basis)
+
+    def anonymity(self, basis: str) -> str:
+        """Return the commitment to the content on which the effect test of a basis passed, or an empty text."""
+        row = self._row("SELECT anonymous FROM bases WHERE id = ?", basis)
+        return str(row[0]) if row else ""
+
+    def set_subjects(self, basis: str, digests: Sequence[str], *, given: bool) -> None:
+        """Add subjects who consent, or delete those who withdraw."""
+        query = "INSERT OR IGNORE INTO subjects VALUES (?,?)"
+        query = query if given else "DELETE FROM subjects WHERE basis = ? AND digest = ?"
+        with self.transaction():
+            self._db.executemany(query, [(basis, digest) for digest in digests])
+
+    def subjects(self, basis: str) -> frozenset[str]:
+        """Return the keyed digests of the subjects who consent."""
+        return frozenset(row[0] for row in self._rows("SELECT digest FROM subjects WHERE basis = ?", [basis]))
+
     def note(self, name: str, value: str) -> None:
         """Keep a small fact for `doctor`, such as a measured clock difference."""
         with self.transaction():
@@ -687,6 +745,10 @@ class Books:
         return GrantRecord(
             row[0], row[1], row[2], tuple(item.encode("ascii") for item in listed), row[4], row[5], received, row[7]
         )
+
+    def _write(self, query: str, *values: object) -> None:
+        with self.transaction():
+            self._db.execute(query, tuple(cast("Sequence[Any]", values)))
 
     def _row(self, query: str, *values: object) -> tuple[Any, ...] | None:
         rows = self._rows(query, list(values))

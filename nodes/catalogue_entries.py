@@ -12,7 +12,18 @@ Storage stays at the node: ``public_extract`` and the entry's digest leave it ou
     class = "health"
     grade = "important"                    # general | important | core
     update_frequency_days = 30
-    operation_attribute = "conditional"    # open | conditional | prohibited
+    operation_attribute = "conditional"    # open | conditional | prohibited, the last with the next two
+    attribute_reason = ""
+    legal_basis = ""
+    level = "city"                         # province | city | county
+    secrecy = "none"                       # anything else cannot be bound
+    origin = "own"                         # own | shared, then with the organisation it was obtained from:
+    provider = ""
+
+    [eligibility]                          # the check for prohibited circumstances; without it nothing is granted
+    checked_by = "法规处"
+    checked_on = "2026-01-31"
+    found = []                             # national_security | public_interest | trade_secret | personal_rights | …
 
     [storage]
     path = "tables/clinic.csv"             # relative to the node's home, or absolute
@@ -30,6 +41,7 @@ Storage stays at the node: ``public_extract`` and the entry's digest leave it ou
     title_en = "Radius"
     identifier = false
     grade = "general"
+    personal = "none"                      # none | personal | sensitive
 """
 
 import json
@@ -42,31 +54,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from nodes.contract import canonical
+from nodes.contract.catalogue import Column, Eligibility, EntryExtract, Grade, Level
 from nodes.contract.messages import Name, Part, Text
 from nodes.contract.signing import sha256_hex
 from nodes.errors import CatalogueError
-
-Grade = Literal["general", "important", "core"]
-ColumnType = Literal["text", "integer", "number", "date"]
-
-
-class Column(Part):
-    """One column of a table.
-
-    Attributes:
-        name: as in the table's header.
-        type: how its values are read; dates stay text like ``2026-01-31``.
-        title_zh, title_en: names for people; may be empty.
-        identifier: whether a value points to one person or body.
-        grade: protection grade.
-    """
-
-    name: Text
-    type: ColumnType
-    title_zh: str = ""
-    title_en: str = ""
-    identifier: bool = False
-    grade: Grade = "general"
 
 
 class Storage(Part):
@@ -115,7 +106,14 @@ class CatalogueEntry(Part):
     data_class: Annotated[str, Field(alias="class", min_length=1, max_length=200)]
     grade: Grade
     update_frequency_days: Annotated[int, Field(ge=1, le=36_500)]
-    operation_attribute: Literal["open", "conditional", "prohibited"] = "conditional"
+    operation_attribute: Literal["", "open", "conditional", "prohibited"] = ""
+    attribute_reason: str = ""
+    legal_basis: str = ""
+    level: Level = "city"
+    secrecy: Literal["none", "confidential", "secret", "top_secret"] = "none"
+    origin: Literal["own", "shared"] = "own"
+    provider: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._:-]{0,95})?$")] = ""
+    eligibility: Eligibility | None = None
     registration_platform: str = ""
     registration_code: str = ""
     registration_valid_until: str = ""
@@ -127,6 +125,10 @@ class CatalogueEntry(Part):
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
             raise ValueError("each column once")
+        if (self.origin == "shared") != bool(self.provider):
+            raise ValueError("a provider for shared data, and for no other")
+        if self.operation_attribute == "prohibited" and not (self.attribute_reason and self.legal_basis):
+            raise ValueError("a reason and a legal basis for what is kept out of authorised operation")
         return self
 
     @property
@@ -161,19 +163,21 @@ class CatalogueEntry(Part):
             "grade": self.grade,
             "update_frequency_days": self.update_frequency_days,
             "operation_attribute": self.operation_attribute,
+            "attribute_reason": self.attribute_reason,
+            "legal_basis": self.legal_basis,
+            "level": self.level,
+            "secrecy": self.secrecy,
+            "origin": self.origin,
+            "provider": self.provider,
+            "eligibility": self.eligibility.model_dump(mode="json") if self.eligibility else None,
             "schema_sha256": self.schema_sha256,
-            "columns": [
-                {
-                    "name": column.name,
-                    "type": column.type,
-                    "title_zh": column.title_zh,
-                    "title_en": column.title_en,
-                    "identifier": column.identifier,
-                    "grade": column.grade,
-                }
-                for column in self.columns
-            ],
+            "columns": [column.model_dump(mode="json") for column in self.columns],
         }
+
+    @property
+    def extract(self) -> EntryExtract:
+        """The public extract as the contract's model."""
+        return EntryExtract.read(self.public_extract())
 
     @property
     def digest_hex(self) -> str:
@@ -183,9 +187,14 @@ class CatalogueEntry(Part):
     def to_toml(self) -> str:
         """Return the entry as the text of its file."""
         top: list[str] = []
-        for field, value in self.model_dump(mode="json", by_alias=True, exclude={"storage", "columns"}).items():
+        for field, value in self.model_dump(
+            mode="json", by_alias=True, exclude={"storage", "columns", "eligibility"}
+        ).items():
             if value != "":
                 top.append(f"{field} = {_toml(value)}")
+        if self.eligibility:
+            checked = self.eligibility.model_dump(mode="json")
+            top += ["", "[eligibility]", *(f"{k} = {_toml(v)}" for k, v in checked.items())]
         top += ["", "[storage]", *(f"{k} = {_toml(v)}" for k, v in self.storage.model_dump(mode="json").items() if v)]
         for column in self.columns:
             top += ["", "[[columns]]", *(f"{k} = {_toml(v)}" for k, v in column.model_dump(mode="json").items())]

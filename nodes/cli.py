@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from nodes.errors import NodeError
+from nodes.register_cli import entry_app, personal_app
 
 app = typer.Typer(
     name="shufang-node",
@@ -34,7 +35,7 @@ tickets_app = typer.Typer(
 )
 for _name, _group in (
     ("quality", quality_app), ("grants", grants_app), ("ledger", ledger_app), ("trust", trust_app), ("keys", keys_app),
-    ("tickets", tickets_app),
+    ("tickets", tickets_app), ("entry", entry_app), ("personal", personal_app),
 ):  # fmt: skip
     app.add_typer(_group, name=_name)
 
@@ -528,14 +529,19 @@ def grants_list(home: Home = _HOME, json_out: Json = False) -> None:
 @grants_app.command("show", epilog="例 example: shufang-node grants show g-heart --home east --json")
 def grants_show(grant: str, home: Home = _HOME, json_out: Json = False) -> None:
     """显示一项授权的全部内容。Show one grant in full, and whether it fits this node's catalogue."""
+    from nodes.agent.resources import uses_of
     from nodes.catalogue_entries import read_catalogue
     from nodes.contract.statement import parse_grant
     from nodes.grants import find, misfits
+    from nodes.trust_store import TrustStore
 
     settings = _settings(home)
     record = find(_books(settings), grant)
     content = parse_grant(record.payload)
-    problems = misfits(content, node=settings.id, catalogue=read_catalogue(settings.catalogue))
+    catalogue = read_catalogue(settings.catalogue)
+    trust = TrustStore(settings.trust).current()
+    uses = uses_of(catalogue, _books(settings), trust=trust)
+    problems = misfits(content, node=settings.id, catalogue=catalogue, uses=uses)
     shown = {
         "state": record.state,
         "grant_sha256": record.sha256,
@@ -548,6 +554,7 @@ def grants_show(grant: str, home: Home = _HOME, json_out: Json = False) -> None:
 @grants_app.command("approve", epilog="例 example: shufang-node grants approve g-heart --home east --reason 同意")
 def grants_approve(grant: str, reason: Reason = "", home: Home = _HOME, json_out: Json = False) -> None:
     """批准并签署一项授权。Approve and sign a grant in the department's name."""
+    from nodes.agent.resources import uses_of
     from nodes.catalogue_entries import read_catalogue
     from nodes.grants import approve, check_record, find
     from nodes.keys import load_keys
@@ -556,9 +563,9 @@ def grants_approve(grant: str, reason: Reason = "", home: Home = _HOME, json_out
     settings = _settings(home)
     books, keys, trust = _books(settings), load_keys(settings.keys), TrustStore(settings.trust).current()
     check_record(find(books, grant), own_keys=[keys.statement.public], trust=trust)
-    record = approve(
-        books, grant, key=keys.statement, node=settings.id, catalogue=read_catalogue(settings.catalogue), reason=reason
-    )
+    catalogue = read_catalogue(settings.catalogue)
+    uses = uses_of(catalogue, books, trust=trust)
+    record = approve(books, grant, key=keys.statement, node=settings.id, catalogue=catalogue, reason=reason, uses=uses)
     _print(_decided(record), json_out, f"已批准 {record.grant_id}（{record.sha256[:16]}…）Approved and signed.")
 
 

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nodes.catalogue_entries import CatalogueEntry, Column, ColumnType, Storage, parse_entry
+from nodes.catalogue_entries import CatalogueEntry, Storage, parse_entry
+from nodes.contract.catalogue import Column, ColumnType
 from nodes.errors import CatalogueError, TableEncodingError, TableError, TableMissingError
 from nodes.tables import read_header
 
@@ -70,6 +71,7 @@ def draft_entry(
                 Column(
                     name=name,
                     type=kind,
+                    grade="important",
                     identifier=kind == "text" and rows > 0 and 10 * distinct.get(name, 0) > 9 * rows,
                 ).model_dump(mode="json")
                 for name, kind in types.items()

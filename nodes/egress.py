@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodes import tables
-from nodes.catalogue_entries import CatalogueEntry, Column
+from nodes.catalogue_entries import CatalogueEntry
+from nodes.contract.catalogue import Column
 
 VALUE_CHARACTERS_MIN = 6
 """Shorter texts occur by chance in any product and are left to the disclosure rules."""

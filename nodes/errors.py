@@ -6,6 +6,7 @@ NodeError
 ├── TrustError                trust metadata that does not verify from the pinned root
 │   └── TrustRollbackError    older than what this node has already seen
 ├── CatalogueError            a catalogue entry that cannot be read or bound
+│   └── SecretRefusedError    a state secret
 ├── TableError                a table that cannot be read as its entry says
 │   ├── TableMissingError     the file is not there
 │   ├── TableEncodingError    the bytes are not in the stated encoding
@@ -19,6 +20,7 @@ NodeError
 ├── StorageError              the disk refused a write
 ├── QualityGateError          a quality run that could not be done or stored
 ├── TicketError               a ticket that cannot be filed, decided or closed like this
+├── RegisterError             a consent or a line of the register of personal information that does not count
 └── EnrolmentError            an enrolment or admission that does not fit this node
 
 Every class has a unique ``code`` that is never reused. A message says what was expected,
@@ -148,6 +150,18 @@ class TicketError(NodeError):
     """A ticket cannot be filed, decided, escalated or closed like this."""
 
     code = "node.ticket"
+
+
+class RegisterError(NodeError):
+    """A consent, or a line of the register of personal information, does not count."""
+
+    code = "node.register"
+
+
+class SecretRefusedError(CatalogueError):
+    """A state secret is neither bound nor offered."""
+
+    code = "node.state_secret"
 
 
 class EnrolmentError(NodeError):

@@ -16,6 +16,7 @@ from nodes.contract.statement import PAYLOAD_TYPE, open_grant, parse_grant
 from nodes.errors import GrantError
 from nodes.policy import actor_denial
 from nodes.trust_store import TrustData
+from nodes.use_rules import UseFacts, denials
 
 REGISTRARS_MIN = 2
 """Fewest registrars that sign a grant: two persons of the agency (one prepares, one confirms)."""
@@ -81,7 +82,14 @@ def check_record(record: GrantRecord, *, own_keys: Sequence[VerifyKey], trust: T
 
 
 def approve(
-    books: Books, grant_id: str, *, key: SigningKey, node: str, catalogue: Mapping[str, CatalogueEntry], reason: str
+    books: Books,
+    grant_id: str,
+    *,
+    key: SigningKey,
+    node: str,
+    catalogue: Mapping[str, CatalogueEntry],
+    reason: str,
+    uses: Mapping[str, UseFacts] | None = None,
 ) -> GrantRecord:
     """Sign a pending grant in the department's name.
 
@@ -92,6 +100,7 @@ def approve(
         node: this node.
         catalogue: the node's entries; the grant must fit them.
         reason: of the decision, kept in the books.
+        uses: what the node's registers say of its resources, by id.
 
     Raises:
         GrantError: no such grant, not pending, or for resources or columns that this node does not have.
@@ -102,15 +111,28 @@ def approve(
     if record.state != "pending":
         raise GrantError(f"expected a pending grant, {record.grant_id} is {record.state}; the agency issues a new one")
     grant = parse_grant(record.payload)
-    for finding in misfits(grant, node=node, catalogue=catalogue):
+    for finding in misfits(grant, node=node, catalogue=catalogue, uses=uses):
         raise GrantError(finding)
     own = sign(key, PAYLOAD_TYPE, record.payload).to_bytes()
     books.decide_grant(record.sha256, "approved", own=own, reason=reason)
     return find(books, record.sha256)
 
 
-def misfits(grant: Grant, *, node: str, catalogue: Mapping[str, CatalogueEntry]) -> list[str]:
-    """Return why a grant does not fit this node's catalogue, one sentence each; empty if it fits."""
+def misfits(
+    grant: Grant,
+    *,
+    node: str,
+    catalogue: Mapping[str, CatalogueEntry],
+    uses: Mapping[str, UseFacts] | None = None,
+) -> list[str]:
+    """Return why a grant does not fit this node's catalogue and registers, one sentence each; empty if it fits.
+
+    Args:
+        grant: what the agency issued.
+        node: this node.
+        catalogue: its entries.
+        uses: what its registers say, by resource; a resource that is not in it has no consents and no bases.
+    """
     party = grant.party(node)
     if party is None:
         return [f"expected {node} among the parties of grant {grant.grant_id}"]
@@ -120,8 +142,10 @@ def misfits(grant: Grant, *, node: str, catalogue: Mapping[str, CatalogueEntry])
         if entry is None or entry.version != use.version:
             found.append(f"expected {use.resource} version {use.version} in the catalogue; bind it first")
             continue
-        if entry.operation_attribute == "prohibited":
-            found.append(f"expected a resource that may be operated, {use.resource} is marked prohibited")
+        facts = (uses or {}).get(use.resource) or UseFacts(entry.extract)
+        limits, start = grant.thresholds, grant.issued_at
+        rules = denials(use, facts, purpose=grant.purpose, tasks=grant.tasks, limits=limits, now=start)
+        found += [message for _, message in rules]
         named = {*use.columns, *(condition.column for condition in use.row_filter)}
         if unknown := sorted(named - set(entry.column_names)):
             found.append(f"expected only columns of {use.resource}, it has no {', '.join(unknown[:5])}")

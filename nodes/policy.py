@@ -16,6 +16,7 @@ from nodes.contract.grant import Grant
 from nodes.contract.messages import Condition, Order, RefusalCode, ResourceUse
 from nodes.contract.parameters import CLOCK_SKEW_S_MAX, ORDER_AGE_S_MAX
 from nodes.contract.trust import Actors, Role, Status
+from nodes.use_rules import UseFacts, denials
 
 _SKEW = timedelta(seconds=CLOCK_SKEW_S_MAX)
 
@@ -32,6 +33,7 @@ class ResourceFacts:
         reason: one sentence for a state that is not active.
         score_x100: of the last quality report in hundredths, or None without one.
         fresh_until: until when its content counts as up to date, or None.
+        use: what the law asks of it: attribute, grade, consents, bases; None where it was not asked for.
     """
 
     version: int
@@ -40,6 +42,7 @@ class ResourceFacts:
     reason: str = ""
     score_x100: int | None = None
     fresh_until: datetime | None = None
+    use: UseFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +302,12 @@ def _resources(order: Order, grant: Grant, facts: NodeFacts, now: datetime) -> I
             return
         yield from _within(use, granted)
         yield from _usable(use, grant, facts, now)
+        known = facts.resources.get(use.resource)
+        if known is not None and known.use is not None:
+            rules = denials(
+                use, known.use, purpose=order.purpose, tasks=(order.task,), limits=grant.thresholds, now=now
+            )
+            yield from (Denial(code, message) for code, message in rules)
 
 
 def _within(use: ResourceUse, granted: ResourceUse) -> Iterator[Denial]:

@@ -20,6 +20,7 @@ from nodes.catalogue_entries import CatalogueEntry
 from nodes.contract.grant import Grant
 from nodes.contract.messages import Order
 from nodes.contract.statement import NODE_RUN, RESOURCE, statement, time_text
+from nodes.use_rules import Basis
 
 CODE_VERSION = "0.1.0"
 TRANSCRIPT_START = hashlib.sha256(b"shufang/v1/transcript\n").digest()
@@ -40,6 +41,7 @@ class UsedResource:
         row_filter: conditions of the order as JSON.
         commitment: keyed commitment to the table's content.
         record: its quality state, or None where the department requires none.
+        basis: line of the register of personal information under which it was read, if any was needed.
     """
 
     entry: CatalogueEntry
@@ -47,6 +49,7 @@ class UsedResource:
     row_filter: list[dict[str, Any]]
     commitment: str
     record: ResourceRecord | None
+    basis: Basis | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the resource as JSON of the statement."""

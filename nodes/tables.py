@@ -10,7 +10,7 @@ Privacy: a ``GrantedTable`` is all a task gets. Errors name files, columns and e
 import csv
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from nodes.catalogue_entries import CatalogueEntry, Column
+from nodes.catalogue_entries import CatalogueEntry
+from nodes.contract.catalogue import Column
 from nodes.contract.messages import Condition, ResourceUse
 from nodes.errors import TableChangedError, TableEmptyError, TableEncodingError, TableError, TableMissingError
 from quality.databases import columns_of, read_connection, reading
@@ -43,11 +44,15 @@ class GrantedTable:
         entry: the catalogue entry.
         home: the node's home.
         use: columns and row filter of the order, already permitted.
+        subject: column that points to the person, where rows need the person's consent.
+        consents: whether the person of this value of ``subject`` consents; rows of others do not exist for the task.
     """
 
     entry: CatalogueEntry
     home: Path
     use: ResourceUse
+    subject: str = ""
+    consents: Callable[[str], bool] | None = None
 
     @property
     def resource(self) -> str:
@@ -66,7 +71,7 @@ class GrantedTable:
             TableError: the table cannot be read as its entry says.
         """
         query, values = _query(self.entry, (), self.use.row_filter)
-        with _opened(self.entry, self.home) as engine:
+        with self._opened() as engine:
             row = engine.execute(query, values).fetchone()
         return int(row[0]) if row else 0
 
@@ -77,9 +82,17 @@ class GrantedTable:
             TableError: the table cannot be read as its entry says.
         """
         query, values = _query(self.entry, self.use.columns, self.use.row_filter)
-        with _opened(self.entry, self.home) as engine:
+        with self._opened() as engine:
             frame: pd.DataFrame = engine.execute(query, values).df()
             return frame
+
+    @contextmanager
+    def _opened(self) -> Iterator["duckdb.DuckDBPyConnection"]:
+        """Open the table, without the rows of persons who have not consented."""
+        with _opened(self.entry, self.home) as engine:
+            if self.consents is not None:
+                _keep_consenting(engine, self.subject, self.consents)
+            yield engine
 
 
 def check_table(entry: CatalogueEntry, home: Path) -> None:
@@ -157,6 +170,15 @@ def rare_values(entry: CatalogueEntry, home: Path, *, columns: Sequence[Column],
             while batch := rows.fetchmany(10_000):
                 found.update(row[0] for row in batch)
     return found
+
+
+def smallest_group(entry: CatalogueEntry, home: Path, columns: Sequence[str]) -> int:
+    """Return how many rows the smallest group has whose rows share the values of all ``columns``; stays at the node."""
+    names = ", ".join(map(_identifier, columns))
+    query = f"SELECT MIN(held) FROM (SELECT COUNT(*) AS held FROM source GROUP BY {names})"  # noqa: S608  quoted names
+    with _opened(entry, home) as engine:
+        row = engine.execute(query).fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
 
 
 def distinct_share(entry: CatalogueEntry, home: Path, column: str) -> tuple[int, int]:
@@ -311,6 +333,21 @@ def _bind_types(engine: "duckdb.DuckDBPyConnection", entry: CatalogueEntry) -> N
         # Text that is no number counts as missing here; the quality run is where it is reported.
         parts.append(f"TRY_CAST(NULLIF(TRIM(CAST({name} AS VARCHAR)), '') AS {kind}) AS {name}")
     engine.execute(f"CREATE VIEW source AS SELECT {', '.join(parts)} FROM raw")  # noqa: S608  quoted names
+
+
+def _keep_consenting(engine: "duckdb.DuckDBPyConnection", subject: str, consents: Callable[[str], bool]) -> None:
+    import pyarrow as pa
+
+    name = _identifier(subject)
+    rows = engine.execute(f"SELECT DISTINCT CAST({name} AS VARCHAR) FROM source WHERE {name} IS NOT NULL")  # noqa: S608  a quoted name
+    kept = [row[0] for row in rows.fetchall() if consents(row[0])]
+    engine.register("consenting", pa.table({"subject": pa.array(kept, pa.string())}))
+    engine.execute(
+        f"CREATE TEMP TABLE consented AS SELECT * FROM source WHERE CAST({name} AS VARCHAR) IN "  # noqa: S608  a quoted name
+        "(SELECT subject FROM consenting)"
+    )
+    engine.execute("CREATE OR REPLACE VIEW source AS SELECT * FROM consented")
+    engine.unregister("consenting")
 
 
 def _table_error(entry: CatalogueEntry, error: SourceError) -> TableError:

@@ -181,15 +181,17 @@ def entry(**changes: Any) -> CatalogueEntry:
             "name_en": "Register",
             "owner": "org.east",
             "class": "health",
-            "grade": "important",
+            "grade": "general",
             "update_frequency_days": 30,
+            "operation_attribute": "conditional",
+            "eligibility": {"checked_by": "office", "checked_on": "2026-01-05"},
             "storage": Storage(path="tables/clinic.csv"),
             "columns": (
-                Column(name="name", type="text", identifier=True),
-                Column(name="id_number", type="text", identifier=True),
-                Column(name="district", type="text"),
-                Column(name="age", type="integer"),
-                Column(name="score", type="number"),
+                Column(name="name", type="text", grade="general", identifier=True),
+                Column(name="id_number", type="text", grade="general", identifier=True),
+                Column(name="district", type="text", grade="general"),
+                Column(name="age", type="integer", grade="general"),
+                Column(name="score", type="number", grade="general"),
             ),
         }
     )

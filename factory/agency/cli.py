@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from factory.agency.catalogue_cli import app as catalogue_app
 from factory.site.processes import quoted
 from factory.terminal import show
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 key_app = typer.Typer(
     help="密钥事件 | Key events: every key that came, changed or ended.", no_args_is_help=True, add_completion=False
 )
+app.add_typer(catalogue_app, name="catalogue")
 identity_app = typer.Typer(
     help="身份与密钥 | Identity homes and their keys.", no_args_is_help=True, add_completion=False
 )

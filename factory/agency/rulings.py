@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.agency.admission import current_entry
+from factory.agency.catalogue import Catalogue
 from factory.agency.errors import NothingPendingError, RequestRefusedError, SignatureMissingError
 from factory.agency.office import Office
 from factory.files import write_atomic
@@ -40,6 +41,7 @@ class Rulings:
         """Work for ``office`` with ``registry``."""
         self._office = office
         self._registry = registry
+        self._catalogue = Catalogue(office, registry)
 
     @property
     def desk(self) -> Path:
@@ -47,7 +49,14 @@ class Rulings:
         return self._office.home / "desk" / "grants"
 
     def add_agreement(self, agreement: Agreement, *, official: str) -> Case:
-        """File an authorised-operation agreement; it is the outer limit of requests under it."""
+        """File an authorised-operation agreement; it is the outer limit of requests under it.
+
+        Raises:
+            RequestRefusedError: a resource with a prohibited circumstance, or not checked for one.
+        """
+        refusal = self._catalogue.agreement_refusal(agreement.resources)
+        if refusal is not None:
+            raise RequestRefusedError(refusal.code, refusal.message, refusal.clauses)
         act = Act(official, "agency", self._office.identity.organisation, "agreement.file")
         document = agreement.model_dump(mode="json")
         return self._registry.create(
@@ -258,6 +267,7 @@ class Rulings:
             open_scenarios=open_scenarios,
             ruling=ruling,
             grant_signers=grant_signers,
+            catalogue=self._catalogue.listed([ask.resource for _, ask in request.asks()]),
         )
 
 

@@ -17,7 +17,7 @@ from factory.demo.governing import rule, sign_and_approve, submit
 from factory.demo.narrator import Narrator
 from factory.demo.questions import write_questions
 from factory.demo.refusals import Probe, Shown, refused_orders, show_altered, show_expired, show_held
-from factory.demo.tables import assess, bind_tables, deliver_again, lay_tables
+from factory.demo.tables import assess, bind_tables, catalogue_tables, deliver_again, lay_tables, register_personal
 from factory.demo.trialling import try_questions
 from factory.errors import FactoryError
 from factory.pipelines.recipe import Recipe, read_recipe
@@ -119,6 +119,8 @@ def _prepare(job: _Job) -> None:
             score = "—" if row["score_x100"] is None else f"{row['score_x100'] / 100:.2f}"
             mark = "可用 active" if row["state"] == "active" else f"暂停 {row['state']}"
             tell.line(f"{row['resource']:<22} {score:>6}  {mark}")
+    with tell.step("部门自审并提交目录条目，数据管理部门确认", "reviewed entries submitted and confirmed"):
+        catalogue_tables(site)
     with tell.step(
         f"启动枢纽、中继、机构服务、见证方与 {count} 个节点",
         f"hub, relay, agency, witness and {count} nodes as processes",
@@ -154,6 +156,11 @@ def _grant(job: _Job, desk: OperatorDesk, recipe: Recipe, form: str) -> tuple[Gr
     status = rule(site, request_id)
     for cut in status.get("cuts", []):
         tell.line(f"核减 cut: {cut['resource']} {cut['column']}（{cut['reason']}）")
+    for party in recipe.parties:
+        if party.resource.endswith(".persons"):
+            register_personal(
+                site, node=party.node, resource=party.resource, columns=party.columns, purpose=recipe.scenario.purpose
+            )
     return sign_and_approve(site, desk, request_id, str(status["folder"]))
 
 

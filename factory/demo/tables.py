@@ -4,6 +4,7 @@ Each act is a command that the department's own staff would run, on the departme
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,40 @@ def bind_tables(site: Site) -> list[dict[str, Any]]:
 
     with ThreadPoolExecutor(max_workers=len(site.departments)) as pool:
         return [row for rows in pool.map(lambda d: _bind(site, d), site.departments) for row in rows]
+
+
+def catalogue_tables(site: Site) -> None:
+    """Have departments review and submit their entries, and the data administration confirm them."""
+    run_modules(
+        [
+            (
+                NODE_CLI, "entry", "review", "--home", str(site.node(d)), "--reviewer", "赵敏",
+                "--compliance", "依法履职产生，可授权运营", "--security", "不出域，仅出聚合结果",
+            )
+            for d in site.departments
+        ]
+    )  # fmt: skip
+    offered = site.folder / "offered"
+    run_modules(
+        [
+            (NODE_CLI, "entry", "submit", "--home", str(site.node(d)), "--out", str(offered / d.node))
+            for d in site.departments
+        ]
+    )
+    act, home = ("factory.cli", "agency", "catalogue"), ("--home", str(site.agency))
+    run_module(*act, "take", *home, *map(str, sorted(offered.glob("*/*.entry"))))
+    run_module(*act, "confirm", *home, "--official", "王芳")
+    run_module(*act, "bind", *home, *map(str, sorted(offered.glob("*/*.binding"))))
+
+
+def register_personal(site: Site, *, node: str, resource: str, columns: Sequence[str], purpose: str) -> None:
+    """Have a department register on what the use of personal information for a purpose rests."""
+    home = next(site.node(d) for d in site.departments if d.node == node)
+    run_module(
+        NODE_CLI, "personal", "register", resource, "--home", str(home), "--id", f"pi-{purpose}"[:60],
+        "--purpose", purpose, "--kind", "legal", "--group", "登记人口", "--reference", "示例：个人信息处理依据文件",
+        *(text for column in columns for text in ("--column", column)),
+    )  # fmt: skip
 
 
 def assess(site: Site, department: Department) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from factory.lifecycle.machine import Permit, Refusal, Transition, decide
+from factory.lifecycle.resource import Listed, use_refusal
 from factory.registry.request import Agreement, DataRequest
 from nodes.contract.grant import Budget, Grant, Party, Thresholds
 from nodes.contract.messages import ResourceUse
@@ -81,6 +82,7 @@ class RequestFacts:
         open_scenarios: scenarios with a request that awaits a ruling.
         ruling: the decision, when one is to be recorded.
         grant_signers: registrars whose signatures on the grant verified.
+        catalogue: the level's catalogue, of the resources asked for.
     """
 
     request: DataRequest
@@ -90,6 +92,7 @@ class RequestFacts:
     open_scenarios: frozenset[str] = frozenset()
     ruling: Ruling | None = None
     grant_signers: frozenset[str] = field(default_factory=frozenset)
+    catalogue: Mapping[str, Listed] = field(default_factory=dict)
 
 
 def _agreement_in_force(facts: RequestFacts) -> Refusal | None:
@@ -143,6 +146,13 @@ def _something_justified(facts: RequestFacts) -> Refusal | None:
                 LEAST,
             )
     return None
+
+
+def _catalogue_allows(facts: RequestFacts) -> Refusal | None:
+    cuts = all_cuts(facts.request, facts.ruling.cuts if facts.ruling else ())
+    limits = facts.ruling.thresholds if facts.ruling and facts.ruling.thresholds else facts.request.thresholds
+    uses = [use for party in granted_parties(facts.request, cuts) for use in party.resources]
+    return use_refusal(uses, facts.catalogue, tasks=facts.request.tasks, limits=limits, now=facts.now)
 
 
 def _one_ruling_per_scenario(facts: RequestFacts) -> Refusal | None:
@@ -224,6 +234,7 @@ TRANSITIONS: tuple[Transition[RequestFacts], ...] = (
             _term_inside_agreement,
             _scenario_argued,
             _something_justified,
+            _catalogue_allows,
             _one_ruling_per_scenario,
         ),
         SUBMIT,
@@ -233,7 +244,15 @@ TRANSITIONS: tuple[Transition[RequestFacts], ...] = (
         _words("submitted"),
         "approved",
         _words("agency"),
-        (_ruled_by_another_body, _three_findings, _a_reason, _agreement_in_force, _cuts_fit, _limits_only_tighter),
+        (
+            _ruled_by_another_body,
+            _three_findings,
+            _a_reason,
+            _agreement_in_force,
+            _cuts_fit,
+            _limits_only_tighter,
+            _catalogue_allows,
+        ),
         RULING,
     ),
     Transition(

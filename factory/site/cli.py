@@ -21,7 +21,7 @@ def up(home: Home = _HOME, as_json: AsJson = False) -> None:
 
     Example: shufang up --home out/site
     """
-    from factory.demo.tables import bind_tables, lay_tables
+    from factory.demo.tables import bind_tables, catalogue_tables, lay_tables
     from factory.site.founding import UNFINISHED, found_site, made_whole, open_site
     from factory.site.layout import Site
     from factory.site.stack import start_stack, status_of
@@ -41,6 +41,8 @@ def up(home: Home = _HOME, as_json: AsJson = False) -> None:
                 tell("tables")
                 lay_tables(site)
                 bind_tables(site)
+                tell("catalogue")
+                catalogue_tables(site)
         tell("start")
         start_stack(site)
     found = status_of(site)

@@ -15,7 +15,7 @@ import secrets
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,7 +35,7 @@ from nodes.contract.errors import (
     UnsupportedVersionError,
 )
 from nodes.contract.grant import Grant
-from nodes.contract.messages import Order, Query, Refusal, RefusalCode, Result, Step
+from nodes.contract.messages import Order, Query, Refusal, RefusalCode, ResourceUse, Result, Step
 from nodes.contract.parameters import CLOCK_SKEW_S_MAX, LIMITS
 from nodes.contract.signing import Envelope, VerifyKey, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE
@@ -53,12 +53,24 @@ from nodes.errors import (
 )
 from nodes.grants import check_record
 from nodes.keys import NodeKeys
-from nodes.policy import Denial, NodeFacts, Permit, actor_denial, clock_denial, decide, decide_rows, decide_step
+from nodes.policy import (
+    Denial,
+    NodeFacts,
+    Permit,
+    ResourceFacts,
+    actor_denial,
+    clock_denial,
+    decide,
+    decide_rows,
+    decide_step,
+)
+from nodes.registers import subject_digest
 from nodes.settings import NodeSettings
 from nodes.statements import RunAccount, UsedResource, extend_transcript, run_statement
 from nodes.tables import GrantedTable
 from nodes.tasks.spec import Outcome, TaskContext, TaskRefusedError, TaskSession, TaskSpec
 from nodes.trust_store import TrustData, TrustStore
+from nodes.use_rules import Basis, basis_for, personal_columns
 
 CLOSE = "session.close"
 REPLY_AGE = timedelta(days=2)
@@ -307,6 +319,7 @@ class Agent:
             names={use.resource for use in order.resources},
             settings=self.settings,
             commitment_key=self.keys.commitment,
+            trust=trust,
         )
         facts = NodeFacts(
             node=self.settings.id,
@@ -332,6 +345,7 @@ class Agent:
                 row_filter=[condition.model_dump(mode="json") for condition in use.row_filter],
                 commitment=commitments[use.resource],
                 record=self.books.resource(use.resource),
+                basis=self._basis(use, order, resources[use.resource], now),
             )
             for use in order.resources
         }
@@ -340,7 +354,10 @@ class Agent:
     def _views(self, order: Order, permit: Permit, used: Mapping[str, UsedResource]) -> dict[str, GrantedTable]:
         views = {}
         for use in order.resources:
+            basis = used[use.resource].basis
             view = GrantedTable(used[use.resource].entry, self.settings.home, use)
+            if basis is not None and basis.kind == "consent":
+                view = replace(view, subject=basis.subject, consents=self._consents(basis))
             try:
                 rows = view.row_count()
             except TableError as error:
@@ -352,6 +369,15 @@ class Agent:
             require(decide_rows(permit, use.resource, rows))
             views[use.resource] = view
         return views
+
+    def _basis(self, use: ResourceUse, order: Order, facts: ResourceFacts, now: datetime) -> Basis | None:
+        if facts.use is None or not personal_columns(use, facts.use.entry):
+            return None
+        return basis_for(use, facts.use, purpose=order.purpose, now=now)
+
+    def _consents(self, basis: Basis) -> Callable[[str], bool]:
+        given, key = self.books.subjects(basis.id), self.keys.commitment
+        return lambda subject: subject_digest(key, basis, subject) in given
 
     def _accept(
         self, asked: _Asked, order: Order, record: GrantRecord, permit: Permit, selection: tuple[str, str]

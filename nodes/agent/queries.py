@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodes import tables, tickets
 from nodes.agent.refusing import RefusedError
-from nodes.agent.resources import catalogue_of, facts_of
+from nodes.agent.resources import catalogue_of, facts_of, uses_of
 from nodes.books import ResourceRecord
 from nodes.catalogue_entries import CatalogueEntry
 from nodes.contract.messages import Query, QueryKind, RefusalCode
@@ -143,13 +143,15 @@ def _grant_offer(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> 
         record = agent.books.offer_grant(digest, grant.grant_id, payload, good, actor=query.sender)
         if agent.settings.auto_approve_grants and record.state == "pending":
             catalogue = _catalogue(agent)
-            if not misfits(grant, node=agent.settings.id, catalogue=catalogue):
+            uses = uses_of(catalogue, agent.books, trust=trust)
+            if not misfits(grant, node=agent.settings.id, catalogue=catalogue, uses=uses):
                 record = approve(
                     agent.books,
                     digest,
                     key=agent.keys.statement,
                     node=agent.settings.id,
                     catalogue=catalogue,
+                    uses=uses,
                     reason="auto_approve_grants",
                 )
     except (GrantError, BooksError) as error:

@@ -1,15 +1,18 @@
 """What the node knows of its resources at the moment of an order: catalogue, file and quality state."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from nodes import tables, tickets
+from nodes import registers, tables, tickets
 from nodes.books import Books, ResourceRecord
 from nodes.catalogue_entries import CatalogueEntry, read_catalogue
 from nodes.errors import TableChangedError, TableError, TableMissingError
 from nodes.policy import ResourceFacts
 from nodes.settings import NodeSettings
 from nodes.tickets import Ticket
+from nodes.trust_store import TrustData
+from nodes.use_rules import UseFacts
 
 
 def catalogue_of(settings: NodeSettings) -> dict[str, CatalogueEntry]:
@@ -87,19 +90,49 @@ def all_facts(
     names: set[str],
     settings: NodeSettings,
     commitment_key: bytes,
+    trust: TrustData,
 ) -> tuple[dict[str, ResourceFacts], dict[str, str]]:
     """Return facts and commitments of the named resources that the catalogue has."""
     facts: dict[str, ResourceFacts] = {}
     commitments: dict[str, str] = {}
     for name in names & set(catalogue):
-        facts[name], commitments[name] = facts_of(
+        known, commitments[name] = facts_of(
             catalogue[name],
             books.resource(name),
             settings=settings,
             commitment_key=commitment_key,
             overdue=tickets.overdue(books, name),
         )
+        facts[name] = replace(known, use=use_facts(catalogue[name], books, trust=trust, commitment=commitments[name]))
     return facts, commitments
+
+
+def use_facts(entry: CatalogueEntry, books: Books, *, trust: TrustData, commitment: str = "") -> UseFacts:
+    """Return what the law asks of a resource, from its entry and the node's registers.
+
+    Args:
+        entry: of the catalogue.
+        books: with the registers.
+        trust: who signs for providers.
+        commitment: to the content now; without it no effect test counts.
+    """
+    bases = books.bases(entry.id)
+    return UseFacts(
+        entry=entry.extract,
+        consents=registers.source_consents(books, entry.id, trust=trust),
+        bases=bases,
+        anonymous=registers.anonymous(books, bases, commitment),
+    )
+
+
+def uses_of(catalogue: Mapping[str, CatalogueEntry], books: Books, *, trust: TrustData) -> dict[str, UseFacts]:
+    """Return ``use_facts`` of every resource, with effect tests that passed on the content last assessed."""
+    found = {}
+    for name, entry in catalogue.items():
+        record = books.resource(name)
+        value = record.commitment if record is not None else ""
+        found[name] = use_facts(entry, books, trust=trust, commitment=value)
+    return found
 
 
 def _commitment(entry: CatalogueEntry, record: ResourceRecord | None, settings: NodeSettings, key: bytes) -> str:

@@ -31,6 +31,7 @@ class KitColumn:
     en: str
     identifier: bool = False
     grade: Literal["general", "important", "core"] = "general"
+    personal: Literal["none", "personal", "sensitive"] = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def kit_entry(
             "grade": made.grade,
             "update_frequency_days": made.days,
             "operation_attribute": "conditional",
+            "eligibility": {"checked_by": "法规处", "checked_on": "2026-01-05", "found": []},
             "storage": {
                 "path": str(path),
                 "format": "parquet" if path.suffix == ".parquet" else "csv",
@@ -111,6 +113,7 @@ def kit_entry(
                     "title_en": column.en,
                     "identifier": column.identifier,
                     "grade": column.grade,
+                    "personal": column.personal,
                 }
                 for column in made.columns
             ],
@@ -264,11 +267,15 @@ _PERSONS = Kit(
     days=30,
     columns=(
         _RECORD,
-        KitColumn("name", "text", "姓名", "Name", identifier=True, grade="important"),
-        KitColumn("id_no", "text", "公民身份号码", "Identity number", identifier=True, grade="important"),
+        KitColumn("name", "text", "姓名", "Name", identifier=True, grade="important", personal="personal"),
+        KitColumn(
+            "id_no", "text", "公民身份号码", "Identity number", identifier=True, grade="important", personal="personal"
+        ),
         KitColumn("sex", "text", "性别", "Sex"),
-        KitColumn("birth_date", "date", "出生日期", "Date of birth", grade="important"),
-        KitColumn("mobile", "text", "手机号码", "Mobile number", identifier=True, grade="important"),
+        KitColumn("birth_date", "date", "出生日期", "Date of birth", grade="important", personal="personal"),
+        KitColumn(
+            "mobile", "text", "手机号码", "Mobile number", identifier=True, grade="important", personal="personal"
+        ),
         _DIVISION,
         _DISTRICT,
         KitColumn("registered_on", "date", "登记日期", "Registered on"),

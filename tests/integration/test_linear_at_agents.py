@@ -46,12 +46,14 @@ def entry(node: str) -> CatalogueEntry:
             "class": "health",
             "grade": "important",
             "update_frequency_days": 30,
+            "operation_attribute": "conditional",
+            "eligibility": {"checked_by": "office", "checked_on": "2026-01-05"},
             "storage": Storage(path="clinic.csv"),
             "columns": (
-                Column(name="name", type="text", identifier=True),
-                Column(name="age", type="number"),
-                Column(name="dose", type="number"),
-                Column(name="ill", type="integer"),
+                Column(name="name", type="text", grade="general", identifier=True),
+                Column(name="age", type="number", grade="general"),
+                Column(name="dose", type="number", grade="general"),
+                Column(name="ill", type="integer", grade="general"),
             ),
         }
     )

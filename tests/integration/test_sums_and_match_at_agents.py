@@ -61,12 +61,14 @@ def entry(node: str) -> CatalogueEntry:
             "class": "tax",
             "grade": "important",
             "update_frequency_days": 30,
+            "operation_attribute": "conditional",
+            "eligibility": {"checked_by": "office", "checked_on": "2026-01-05"},
             "storage": Storage(path="fines.csv"),
             "columns": (
-                Column(name="name", type="text", identifier=True),
-                Column(name="id_no", type="text", identifier=True),
-                Column(name="district", type="text"),
-                Column(name="fine", type="number"),
+                Column(name="name", type="text", grade="general", identifier=True),
+                Column(name="id_no", type="text", grade="general", identifier=True),
+                Column(name="district", type="text", grade="general"),
+                Column(name="fine", type="number", grade="general"),
             ),
         }
     )

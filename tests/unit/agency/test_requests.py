@@ -23,6 +23,7 @@ from nodes.contract.trust import StatusItem
 from tests import offices
 from tests import request_texts as texts
 from tests.offices import NOW
+from tests.town import catalogue_entries
 
 FINDINGS = {"reasonable": "yes: …", "compliant": "yes: …", "secure": "yes: …"}
 
@@ -44,6 +45,7 @@ class Desk:
         self.world = offices.world(folder)
         self.operator = self.world.add("operator", "operator-ltd", "operator")
         self.unit = self.world.add("unit-1", "bank", "application_unit")
+        nodes = {}
         for name in ("east", "west", "north"):
             key = new_signing_key()
             enrolment = Enrolment(
@@ -56,9 +58,11 @@ class Desk:
                 made_at=NOW,
             )
             self.world.office.admit(sign_enrolment(enrolment, key))
+            nodes[name] = (key, f"dept-{name}")
         self.world.publish()
         self.registry = Registry.at(folder / "registry.db")
         self.rulings = Rulings(self.world.office, self.registry)
+        catalogue_entries(self.world.office, self.registry, nodes)
         self.rulings.add_agreement(read_agreement(texts.AGREEMENT), official="official")
         self.service = AgencyService(self.world.office, self.registry)
         self.bus = Bus(self.service.handle)

@@ -42,6 +42,7 @@ from products.trust import DEFAULT_RELEASE_POLICY
 from products.verify import verify
 from tests import offices, request_texts
 from tests.offices import NOW
+from tests.town import catalogue_entries
 
 DISTRICTS = ("east", "west", "north")
 MODEL = {"model.onnx": b"\x08\x0a model bytes"}
@@ -211,6 +212,8 @@ class Factory:
 
     def _grant(self):
         rulings = Rulings(self.world.office, self.registry)
+        nodes = {d.resource.split(".")[1]: (d.key, f"dept-{d.id[5:]}") for d in self.departments.values()}
+        catalogue_entries(self.world.office, self.registry, nodes)
         rulings.add_agreement(read_agreement(request_texts.AGREEMENT), official="official")
         text = request_texts.request_text().replace(', "name"]', "]")
         payload = read_request(text, operator="operator", now=NOW).to_payload()

@@ -1,0 +1,368 @@
+"""The level's catalogue at the data administration: standard, entries, confirmation, bindings, dependants.
+
+Departments hand over signed files (``shufang-node entry``); nobody else's signature makes an entry
+theirs. A change of an entry is a new version: what depends on the one before is flagged, requests for
+it are refused, and entries that did not change keep their version.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any, cast
+
+from factory.agency.errors import RequestRefusedError
+from factory.agency.office import Office
+from factory.lifecycle.machine import Refusal
+from factory.lifecycle.resource import (
+    DEFAULT_STANDARD,
+    SECRET,
+    USABLE,
+    EntryFacts,
+    Listed,
+    Standard,
+    Unbound,
+    eligibility_refusal,
+    move,
+    unbound,
+)
+from factory.registry.errors import CaseUnknownError
+from factory.registry.store import Act, Case, Registry
+from nodes.contract import wire
+from nodes.contract.catalogue import Binding, EntryExtract, SourceConsent, SourceReview
+from nodes.contract.signing import Envelope
+from nodes.contract.statement import (
+    BINDING,
+    CATALOGUE_ENTRY,
+    PAYLOAD_TYPE,
+    SOURCE_CONSENT,
+    SOURCE_REVIEW,
+    read,
+    time_text,
+)
+from nodes.contract.trust import Actor
+
+KIND = "resource"
+CONSENT = "consent-"
+
+
+class Catalogue:
+    """The level's catalogue, over the agency's registry and its published trust data."""
+
+    def __init__(self, office: Office, registry: Registry) -> None:
+        """Work for ``office`` with ``registry``."""
+        self._office = office
+        self._registry = registry
+
+    # Standard
+
+    def set_standard(self, standard: Standard, *, official: str) -> Case:
+        """Put a version of the compilation standard in force; entries keep the version they were checked against."""
+        act = self._act(official, "catalogue.standard", standard.title)
+        document = standard.model_dump(mode="json")
+        now = self._office.now()
+        case = self._registry.create(
+            "standard", standard.version, state="in_force", document=document, act=act, now=now
+        )
+        for other in self._registry.cases("standard", state="in_force"):
+            if other.id != standard.version:
+                self._registry.change(other, state="superseded", act=act, now=now)
+        return case
+
+    @property
+    def standard(self) -> Standard:
+        """The version in force."""
+        found = self._registry.cases("standard", state="in_force")
+        return Standard.model_validate(found[-1].document) if found else DEFAULT_STANDARD
+
+    # Entries
+
+    def take(self, parcel: bytes) -> Case:
+        """Take a department's signed entry with its review.
+
+        Args:
+            parcel: as ``shufang-node entry submit`` writes it.
+
+        Raises:
+            RequestRefusedError: somebody else's entry, a field the standard asks for, a state secret, no review.
+            ContractError: not such a file, or a signature that does not verify.
+        """
+        envelope, attachments = wire.unpack(parcel)
+        signer, value = self._signed(envelope, CATALOGUE_ENTRY)
+        sha256 = _subject(envelope, CATALOGUE_ENTRY)
+        name = str(value.get("id", ""))[:96]
+        case = self._known(name)
+        facts = EntryFacts(
+            now=self._office.now(), organisation=signer.organisation, value=value, standard=self.standard,
+            known_version=self._version(case), entry_sha256=sha256,
+        )  # fmt: skip
+        state = case.state if case else "draft"
+        if value.get("secrecy", "none") != "none":
+            # Not even the name is kept: the entry itself may say too much.
+            name, sha256 = "-", ""
+        try:
+            # What the standard and the owner say comes before the form: a refusal names the field that is missing.
+            self._require("submit", state, "source_department", facts)
+            entry = EntryExtract.read(value)
+            facts = replace(facts, entry=entry, review=self._review(attachments, signer))
+            self._require("review", "submitted", "source_department", facts)
+        except RequestRefusedError as error:
+            self._refused(signer, "catalogue.submit", name, error)
+            raise
+        act = self._by(signer, "catalogue.submit", evidence={"entry": sha256})
+        document = {
+            "entry": value, "entry_sha256": sha256, "standard_version": self.standard.version, "level": entry.level,
+            "in_scope_since": "", "bound": "",
+        }  # fmt: skip
+        now = self._office.now()
+        if case is None:
+            made = self._registry.create(KIND, name, state="source_reviewed", document=document, act=act, now=now)
+            self._registry.put(KIND, name, f"entry-{entry.version}", parcel)
+            return made
+        changed = self._registry.change(
+            case, state="source_reviewed", document=document, act=act, now=now,
+            artefacts={f"entry-{entry.version}": parcel},
+        )  # fmt: skip
+        self._flag(name, f"{name} version {entry.version} submitted")
+        return changed
+
+    def confirm(self, name: str, *, official: str, reason: str = "") -> Case:
+        """Confirm an entry and put it in scope, or out of it where its owner excluded it.
+
+        Raises:
+            RequestRefusedError: no attribute, a prohibited circumstance, no check of them, no source consent.
+            CaseUnknownError: no such entry.
+        """
+        case = self._registry.get(KIND, name)
+        facts = self._facts(case)
+        act = self._act(official, "catalogue.confirm", reason)
+        excluded = facts.entry is not None and facts.entry.operation_attribute == "prohibited"
+        try:
+            if case.state == "source_reviewed":
+                self._require("confirm", case.state, "data_administration", facts)
+            word = "exclude" if excluded else "include"
+            target = self._require(word, "confirmed", "data_administration", facts)
+        except RequestRefusedError as error:
+            self._registry.record(
+                self._act(official, "catalogue.refused", str(error)), kind=KIND, case_id=name, state=case.state,
+                now=self._office.now(),
+            )  # fmt: skip
+            raise
+        document = {**case.document, "in_scope_since": "" if excluded else time_text(self._office.now())[:10]}
+        return self._registry.change(case, state=target, document=document, act=act, now=self._office.now())
+
+    def bind(self, envelope_bytes: bytes) -> Case:
+        """Take a node's signed statement that a live dataset is bound.
+
+        Raises:
+            RequestRefusedError: another department's, or a dataset with other columns than the entry's.
+            CaseUnknownError: no such entry.
+        """
+        signer, value = self._signed(Envelope.from_bytes(envelope_bytes), BINDING)
+        binding = Binding.model_validate(value)
+        case = self._registry.get(KIND, binding.resource)
+        facts = replace(self._facts(case), organisation=signer.organisation, schema_sha256=binding.schema_sha256)
+        if facts.entry is None or facts.entry.owner != signer.organisation:
+            raise RequestRefusedError("resource.owner", f"expected the binding by {facts.value['owner']}")
+        if case.state == "bound" and binding.entry_sha256 == case.document["entry_sha256"]:
+            return case
+        target = self._require("bind", case.state, "source_department", facts)
+        document = {**case.document, "bound": time_text(binding.bound_at)}
+        act = self._by(signer, "catalogue.bind", evidence={"schema": binding.schema_sha256})
+        return self._registry.change(
+            case, state=target, document=document, act=act, now=self._office.now(),
+            artefacts={"binding": envelope_bytes},
+        )  # fmt: skip
+
+    def take_consent(self, envelope_bytes: bytes) -> Case:
+        """Keep a provider's consent to the use of data it shared, or its revocation.
+
+        Raises:
+            RequestRefusedError: not signed by the provider it names.
+            CaseUnknownError: no such entry.
+        """
+        consent = self._consent(envelope_bytes)
+        case = self._registry.get(KIND, consent.resource)
+        digest = Envelope.from_bytes(envelope_bytes).payload_sha256
+        self._registry.put(KIND, case.id, f"{CONSENT}{digest}", envelope_bytes)
+        act = Act(consent.provider, "source_department", consent.provider, f"catalogue.consent_{consent.state}")
+        self._registry.record(act, kind=KIND, case_id=case.id, state=case.state, now=self._office.now())
+        if consent.state == "revoked":
+            self._flag(case.id, f"{consent.provider} took back its consent to {case.id}")
+        return case
+
+    def withdraw(self, name: str, *, official: str, reason: str) -> list[dict[str, str]]:
+        """Take a resource out of the catalogue and return what depended on it; provenance stays.
+
+        Raises:
+            RequestRefusedError: no reason.
+            CaseUnknownError: no such entry.
+        """
+        case = self._registry.get(KIND, name)
+        target = self._require("withdraw", case.state, "data_administration", replace(self._facts(case), reason=reason))
+        act = self._act(official, "catalogue.withdraw", reason)
+        self._registry.change(case, state=target, act=act, now=self._office.now())
+        return self._flag(name, reason)
+
+    # Readings
+
+    def listed(self, names: Sequence[str] | None = None) -> dict[str, Listed]:
+        """Return the entries by id as requests meet them."""
+        found = {}
+        for case in self._registry.cases(KIND):
+            if names is None or case.id in names:
+                found[case.id] = Listed(case.state, EntryExtract.read(_entry(case)), self._consents(case.id))
+        return found
+
+    def level(self, level: str | None = None) -> list[dict[str, Any]]:
+        """Return the level's catalogue: every submitted entry once, with owner, level, version and state."""
+        return [
+            {
+                "id": case.id, "owner": _entry(case)["owner"], "level": case.document["level"],
+                "version": _entry(case)["version"], "state": case.state,
+                "name_zh": _entry(case)["name_zh"], "standard_version": case.document["standard_version"],
+            }
+            for case in self._registry.cases(KIND)
+            if case.state != "draft" and level in {None, case.document["level"]}
+        ]  # fmt: skip
+
+    def public(self) -> list[dict[str, Any]]:
+        """Return the authorised-operation catalogue: entries in scope; no address, no sample, no person."""
+        hidden = {"eligibility", "attribute_reason", "legal_basis", "secrecy", "provider"}
+        return [
+            {name: value for name, value in _entry(case).items() if name not in hidden}
+            for case in self._registry.cases(KIND)
+            if case.state in USABLE
+        ]
+
+    def supply(self) -> list[Unbound]:
+        """Return the entries in scope that no node has bound, with their age in days."""
+        waiting: dict[str, tuple[str, date]] = {}
+        bound = set()
+        for case in self._registry.cases(KIND):
+            if case.state in USABLE and case.document["in_scope_since"]:
+                since = date.fromisoformat(str(case.document["in_scope_since"]))
+                waiting[case.id] = (str(_entry(case)["owner"]), since)
+            if case.document["bound"]:
+                bound.add(case.id)
+        return unbound(waiting, frozenset(bound), self._office.now().date())
+
+    def dependants(self, name: str) -> list[dict[str, str]]:
+        """Return the cases that depend on an entry: grants, registered products and agreements."""
+        found = []
+        for kind in ("agreement", "grant", "registration"):
+            found += [
+                {"kind": kind, "id": case.id, "state": case.state}
+                for case in self._registry.cases(kind)
+                if name in _resources_of(kind, case.document)
+            ]
+        return found
+
+    def flags(self, kind: str, case_id: str) -> list[str]:
+        """Return why a case is flagged."""
+        events = self._registry.events(kind=kind, case_id=case_id)
+        return [str(event.body["reason"]) for event in events if event.body["act"] == "catalogue.flag"]
+
+    def agreement_refusal(self, resources: Sequence[str]) -> Refusal | None:
+        """Return why an agreement may not list these resources: a prohibited circumstance, or a check not done."""
+        for name, listed in self.listed(resources).items():
+            refusal = eligibility_refusal(listed.entry)
+            if refusal is not None:
+                return Refusal(refusal.code, f"{name}: {refusal.message}", refusal.clauses)
+        return None
+
+    # Inside
+
+    def _flag(self, name: str, reason: str) -> list[dict[str, str]]:
+        found = self.dependants(name)
+        for case in found:
+            act = self._act("catalogue", "catalogue.flag", reason)
+            self._registry.record(
+                act, kind=case["kind"], case_id=case["id"], state=case["state"], now=self._office.now()
+            )
+        return found
+
+    def _facts(self, case: Case) -> EntryFacts:
+        value = _entry(case)
+        return EntryFacts(
+            now=self._office.now(), organisation=self._office.identity.organisation, value=value,
+            entry=EntryExtract.read(value), entry_sha256=str(case.document["entry_sha256"]),
+            consents=self._consents(case.id),
+        )  # fmt: skip
+
+    def _consents(self, name: str) -> tuple[SourceConsent, ...]:
+        kept = self._registry.artefacts(KIND, name)
+        return tuple(self._consent(data) for key, data in kept.items() if key.startswith(CONSENT))
+
+    def _consent(self, envelope_bytes: bytes) -> SourceConsent:
+        envelope = Envelope.from_bytes(envelope_bytes)
+        signer, value = self._signed(envelope, SOURCE_CONSENT)
+        consent = SourceConsent.model_validate(value)
+        if signer.organisation != consent.provider:
+            raise RequestRefusedError("resource.source_consent", f"expected the signature of {consent.provider}")
+        return consent
+
+    def _review(self, attachments: tuple[bytes, ...], signer: Actor) -> SourceReview | None:
+        if len(attachments) != 1:
+            return None
+        reviewer, value = self._signed(Envelope.from_bytes(attachments[0]), SOURCE_REVIEW)
+        return SourceReview.model_validate(value) if reviewer.organisation == signer.organisation else None
+
+    def _signed(self, envelope: Envelope, kind: str) -> tuple[Actor, dict[str, Any]]:
+        """Return who signed a statement, by trust data, and what it says."""
+        now = self._office.now()
+        trust = self._office.trust()
+        for actor in trust.actors.actors:
+            is_struck = trust.status.state_of("actor", actor.id) is not None
+            if actor.verify_key.keyid == envelope.keyid and actor.is_valid_at(now) and "node" in actor.roles:
+                if is_struck:
+                    break
+                _, value = read(envelope.open(actor.verify_key, PAYLOAD_TYPE), kind)
+                return actor, value
+        raise RequestRefusedError("resource.signer", "expected the signature of an admitted department's node")
+
+    def _known(self, name: str) -> Case | None:
+        try:
+            return self._registry.get(KIND, name)
+        except CaseUnknownError:
+            return None
+
+    @staticmethod
+    def _version(case: Case | None) -> int:
+        return int(_entry(case)["version"]) if case else 0
+
+    @staticmethod
+    def _require(act: str, state: str, role: str, facts: EntryFacts) -> str:
+        answer = move(act, state=state, role=role, facts=facts)
+        if isinstance(answer, Refusal):
+            raise RequestRefusedError(answer.code, answer.message, answer.clauses)
+        return answer.target
+
+    def _refused(self, signer: Actor, act: str, name: str, error: RequestRefusedError) -> None:
+        reason = error.reason if error.clauses == SECRET else str(error)
+        body = self._by(signer, f"{act}_refused", reason=reason)
+        self._registry.record(body, kind=KIND, case_id=name or "-", now=self._office.now())
+
+    def _act(self, official: str, name: str, reason: str) -> Act:
+        return Act(official, "data_administration", self._office.identity.organisation, name, reason)
+
+    @staticmethod
+    def _by(signer: Actor, name: str, *, reason: str = "", evidence: Mapping[str, str] | None = None) -> Act:
+        return Act(signer.id, "source_department", signer.organisation, name, reason, evidence)
+
+
+def _entry(case: Case) -> dict[str, Any]:
+    return cast("dict[str, Any]", case.document["entry"])
+
+
+def _subject(envelope: Envelope, kind: str) -> str:
+    subjects, _ = read(envelope.payload, kind)
+    return subjects[0][1]
+
+
+def _resources_of(kind: str, document: Mapping[str, Any]) -> set[str]:
+    if kind == "agreement":
+        return set(map(str, document.get("resources", ())))
+    if kind == "grant":
+        return {str(use["resource"]) for party in document["parties"] for use in party["resources"]}
+    sources: Any = document["application"].get("sources") or document["application"].get("resources") or ()
+    return {str(item.get("resource") or item.get("id")) for item in sources}
