@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from nodes.errors import NodeError
-from nodes.register_cli import entry_app, personal_app
+from nodes.register_cli import alerts_app, entry_app, personal_app
 
 app = typer.Typer(
     name="shufang-node",
@@ -36,6 +36,7 @@ tickets_app = typer.Typer(
 for _name, _group in (
     ("quality", quality_app), ("grants", grants_app), ("ledger", ledger_app), ("trust", trust_app), ("keys", keys_app),
     ("tickets", tickets_app), ("entry", entry_app), ("personal", personal_app),
+    ("alerts", alerts_app),
 ):  # fmt: skip
     app.add_typer(_group, name=_name)
 

@@ -1,4 +1,4 @@
-"""``shufang-node entry`` and ``shufang-node personal``: what a department signs of its catalogue, and its registers."""
+"""``shufang-node entry``, ``personal`` and ``alerts``: what a department signs of its catalogue, registers, alerts."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 entry_app = typer.Typer(help="目录编制、自审、提交与绑定 Offer catalogue entries.", no_args_is_help=True)
 personal_app = typer.Typer(help="个人信息授权登记 Register of personal information.", no_args_is_help=True)
+alerts_app = typer.Typer(help="预警 Alerts.", no_args_is_help=True)
 
 Home = Annotated[Path, typer.Option("--home", envvar="SHUFANG_NODE_HOME", help="节点目录 the node's home")]
 Json = Annotated[bool, typer.Option("--json", help="输出 JSON print JSON")]
@@ -182,6 +183,38 @@ def personal_list(home: Home = _HOME, json_out: Json = False) -> None:
     rows = [_basis_row(basis, books) for basis in books.bases()]
     lines = [f"{r['id']:<16} {r['resource']:<24} {r['purpose']:<20} {r['kind']:<10} {r['not_after']}" for r in rows]
     _print(rows, json_out, "\n".join(lines) or "登记册为空 The register is empty.")
+
+
+@alerts_app.command("list", epilog="例 example: shufang-node alerts list --home east")
+def alerts_list(home: Home = _HOME, json_out: Json = False) -> None:
+    """列出预警：等级、责任人、时限。List alerts with grade, owner and limit. Exit 1 when one is past its limit."""
+    from nodes.watch import node_alerts
+
+    _, books = _opened(home)
+    rows = [alert.to_json() for alert in node_alerts(books, now=_now())]
+    lines = [
+        f"{r['id']:<40} {r['grade']:<9} {r['owner']:<18} {r['due_at']} {r['state']:<10} {r['actor']}" for r in rows
+    ]
+    _print(rows, json_out, "\n".join(lines) or "没有预警 No alert.")
+    if any(row["state"] == "escalated" for row in rows):
+        raise typer.Exit(1)
+
+
+@alerts_app.command(
+    "handle", epilog="例 example: shufang-node alerts handle A-over-use-12 --outcome 已核实 --home east"
+)
+def alerts_handle(
+    name: str,
+    outcome: Annotated[str, typer.Option("--outcome", help="处置结果 what was done; required")] = "",
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """登记预警处置结果。Note what was done about an alert."""
+    from nodes.watch import handle_alert
+
+    _, books = _opened(home)
+    alert = handle_alert(books, name, outcome=outcome, now=_now())
+    _print(alert.to_json(), json_out, f"已处置 handled {alert.id}")
 
 
 def _basis_row(basis: Any, books: "Books") -> dict[str, Any]:  # Basis; imported late to start fast

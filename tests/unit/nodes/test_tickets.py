@@ -95,6 +95,7 @@ def test_an_overdue_ticket_turns_an_order_away_and_one_in_time_does_not(world):
             names={world.entry.id},
             settings=world.settings,
             commitment_key=world.keys.commitment,
+            trust=world.trust.current(),
         )
         return facts[world.entry.id].state
 
