@@ -364,5 +364,4 @@ def _resources_of(kind: str, document: Mapping[str, Any]) -> set[str]:
         return set(map(str, document.get("resources", ())))
     if kind == "grant":
         return {str(use["resource"]) for party in document["parties"] for use in party["resources"]}
-    sources: Any = document["application"].get("sources") or document["application"].get("resources") or ()
-    return {str(item.get("resource") or item.get("id")) for item in sources}
+    return {str(source["resource"]) for source in document["application"]["resources"]}
