@@ -1,0 +1,72 @@
+"""The platform of a jurisdiction: an agency's home with its registry, and every service over it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from factory.accounts.authentication import Authentication
+from factory.accounts.credentials import Credentials
+from factory.accounts.keys import AccountKeys
+from factory.agency.office import Office, open_office
+from factory.agency.registrations import Registrations
+from factory.agency.rulings import Rulings
+from factory.agency.serve import open_registry
+from factory.agency.settings import read_settings
+from factory.registry.store import Registry
+from factory.services.audit import Audit
+from factory.services.desk import Desk
+from factory.services.people import People
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Services that share one registry and one clock.
+
+    Attributes:
+        office: the agency whose platform it is.
+        desk: the one way to act on a case.
+        authentication: who calls.
+        people: organisations, accounts, parties.
+        rulings: agreements, requests and grants.
+        registrations: registration of products.
+        audit: search in what was done.
+    """
+
+    office: Office
+    desk: Desk
+    authentication: Authentication
+    people: People
+    rulings: Rulings
+    registrations: Registrations
+    audit: Audit
+
+    def close(self) -> None:
+        """Release the registry."""
+        self.desk.registry.close()
+
+
+def open_platform(home: Path) -> Platform:
+    """Open the platform of an agency's home.
+
+    Raises:
+        HomeError: no agency here, or keys that others can read.
+        RegistryError: the registry cannot be used, or is of another release.
+    """
+    office = open_office(home)
+    settings = read_settings(home) if (home / "agency.toml").is_file() else None
+    return build_platform(office, open_registry(office, settings))
+
+
+def build_platform(office: Office, registry: Registry) -> Platform:
+    """Return the services over an open registry."""
+    desk = Desk(registry, office.now)
+    keys = AccountKeys.of_home(office.home)
+    credentials = Credentials(registry, keys)
+    return Platform(
+        office=office,
+        desk=desk,
+        authentication=Authentication(desk, credentials, platform=office.identity.id, trust=office.trust),
+        people=People(desk, credentials, keys),
+        rulings=Rulings(office, registry),
+        registrations=Registrations(office, registry),
+        audit=Audit(desk),
+    )
