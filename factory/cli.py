@@ -13,6 +13,7 @@ import typer
 from factory.agency.change_cli import app as change_app
 from factory.agency.cli import app as agency_app
 from factory.agency.cli import identity_app, key_app
+from factory.api.cli import found_platform, serve
 from factory.bench.cli import bench
 from factory.client.cli import app as client_app
 from factory.demo.cli import demo
@@ -51,6 +52,8 @@ app.command(name="trust-refresh")(trust_refresh)
 app.command(name="try")(try_command)
 app.command(name="verify")(verify_command)
 app.command(name="bench")(bench)
+app.command(name="serve")(serve)
+app.command(name="found-platform")(found_platform)
 for _name, _group in (
     ("identity", identity_app),
     ("agency", agency_app),

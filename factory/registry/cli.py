@@ -31,11 +31,46 @@ def upgrade(home: Home = None, url: Url = "", as_json: AsJson = False) -> None:
 
 @app.command("check")
 def check(home: Home = None, url: Url = "", as_json: AsJson = False) -> None:
-    """核对事件链 | Recompute the chain of events and every digest in it; exit 1 if anything was altered."""
+    """核对事件链 | Recompute the chain of events, every digest in it, and compare it with the log of the home.
+
+    Exit 1 if anything was altered.
+    """
+    from factory.registry import outbox
     from factory.registry.store import Registry
 
     with Registry(_place(home, url)) as registry:
-        show({"events": registry.verify_chain(), "cases": registry.verify_cases()}, as_json=as_json)
+        found = {"events": registry.verify_chain(), "cases": registry.verify_cases()}
+        if home is not None and (home / "log").is_dir():
+            from factory.identity import load_identity
+            from factory.log.home import LogHome
+            from factory.log.shard import Shard
+
+            log = LogHome.read(home / "log")
+            shards = [Shard(log, year) for year in log.years()]
+            trees = {s.checkpoint().checkpoint.origin: s.reader(s.checkpoint().checkpoint.size) for s in shards}
+            found["logged"] = outbox.verify(registry, load_identity(home).key.public.spki, trees)
+        show(found, as_json=as_json)
+
+
+@app.command("deliver")
+def deliver(home: Annotated[Path, typer.Option("--home", help="本机构目录 | home")], as_json: AsJson = False) -> None:
+    """送存证日志 | Carry the events that wait into the log of the home; `shufang serve` does it by itself.
+
+    The log is made once with: shufang log init --home HOME/log
+    """
+    from datetime import UTC, datetime
+
+    from factory.identity import load_identity
+    from factory.log.home import LogHome
+    from factory.log.log import Log
+    from factory.registry import outbox
+    from factory.registry.store import Registry
+
+    with (
+        Registry(_place(home, "")) as registry,
+        Log.open(LogHome.read(home / "log"), now=datetime.now(UTC), wait_s=30.0) as log,
+    ):
+        show({"delivered": outbox.deliver(registry, load_identity(home).key, log)}, as_json=as_json)
 
 
 @app.command("events")
