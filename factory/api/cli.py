@@ -9,6 +9,7 @@ from factory.terminal import show
 
 
 def serve(
+    *,
     home: Annotated[Path, typer.Option("--home", help="实施机构目录 | the agency's home")],
     host: Annotated[str, typer.Option("--host", help="监听地址 | address")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="端口，0 为任意 | port, 0 for any")] = 8080,

@@ -47,7 +47,8 @@ def tls_context(certificate: Path, key: Path, ciphers: str | None = None) -> ssl
     weak = sorted(str(suite["name"]) for suite in context.get_ciphers() if not _is_strong(str(suite["name"])))
     if weak:
         raise ServeError(
-            f"expected suites with forward secrecy and authenticated encryption, got {', '.join(weak[:5])}; use {CIPHERS}"
+            f"expected suites with forward secrecy and authenticated encryption, got {', '.join(weak[:5])}; "
+            f"use {CIPHERS}"
         )
     return context
 
