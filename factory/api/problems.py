@@ -87,7 +87,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def problem_of(error: FactoryError | ContractError) -> Problem:
     """Return what a caller is told of one of our errors."""
-    code, clauses, detail = error.code, (), str(error)
+    code, detail = error.code, str(error)
+    clauses: tuple[str, ...] = ()
     if isinstance(error, TransitionRefusedError):
         code, clauses, detail = error.refusal.code, error.refusal.clauses, error.refusal.message
     elif isinstance(error, RequestRefusedError):

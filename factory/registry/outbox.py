@@ -9,6 +9,7 @@ Privacy:
     (names, roles, reasons, digests) stays in the registry.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -94,7 +95,7 @@ def backlog(registry: Registry) -> Backlog:
     return Backlog(done, total - done)
 
 
-def verify(registry: Registry, spki: bytes, leaves: dict[str, Leaves]) -> int:
+def verify(registry: Registry, spki: bytes, leaves: Mapping[str, Leaves]) -> int:
     """Compare the registry's events with the log and return how many agree.
 
     Args:
