@@ -83,6 +83,9 @@ CREATE TABLE IF NOT EXISTS bases (
   id TEXT PRIMARY KEY, resource TEXT NOT NULL, facts TEXT NOT NULL, anonymous TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS subjects (
   basis TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (basis, digest)) STRICT;
+CREATE TABLE IF NOT EXISTS party_sessions (
+  session TEXT PRIMARY KEY, order_sha256 TEXT NOT NULL, envelope BLOB NOT NULL, started_at TEXT NOT NULL,
+  budget_before INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, transcript TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
@@ -203,6 +206,30 @@ class RunRecord:
     budget_before: int
     budget_after: int
     resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartySessionRecord:
+    """An open session of a party task, as far as it must outlive the process.
+
+    Attributes:
+        session: id.
+        order_sha256, envelope: the signed order that opened it.
+        started_at: when.
+        budget_before: units spent when it began.
+        epoch: last epoch this node took part in.
+        sequence: last step taken from the operator.
+        transcript: running digest, hex.
+    """
+
+    session: str
+    order_sha256: str
+    envelope: bytes
+    started_at: datetime
+    budget_before: int
+    epoch: int
+    sequence: int
+    transcript: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +471,21 @@ class Books:
         row = self._row("SELECT state FROM orders WHERE sha256 = ?", order_sha256)
         return str(row[0]) if row else None
 
+    def acceptance(self, order_sha256: str) -> Acceptance:
+        """Return how an order was accepted.
+
+        Raises:
+            BooksError: it was not.
+        """
+        row = self._row("SELECT use_number, first_seq FROM orders WHERE sha256 = ?", order_sha256)
+        if row is None:
+            raise BooksError("expected an order in the books")
+        return Acceptance(self._entry(row[1]), int(row[0]), again=True)
+
+    def has_ended(self, session: str) -> bool:
+        """Whether a session was opened here and is not open any more."""
+        return self._row("SELECT 1 FROM orders WHERE session = ? AND state = 'closed'", session) is not None
+
     def is_taken(self, order_id: str, session: str) -> bool:
         """Whether an order has this name or session."""
         return self._row("SELECT 1 FROM orders WHERE order_id = ? OR session = ?", order_id, session) is not None
@@ -534,6 +576,57 @@ class Books:
         """Return all grants in the order they were offered."""
         digests = self._rows("SELECT sha256 FROM grants ORDER BY received_at, rowid", [])
         return [record for (sha256,) in digests if (record := self.grant(sha256)) is not None]
+
+    # Sessions between nodes
+
+    def open_party_session(self, record: PartySessionRecord) -> None:
+        """Keep an open session of a party task."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT INTO party_sessions VALUES (?,?,?,?,?,?,?,?)",
+                (
+                    record.session,
+                    record.order_sha256,
+                    record.envelope,
+                    time_text(record.started_at),
+                    record.budget_before,
+                    record.epoch,
+                    record.sequence,
+                    record.transcript,
+                ),
+            )
+
+    def party_sessions(self) -> list[PartySessionRecord]:
+        """Return the open sessions of party tasks."""
+        rows = self._rows("SELECT * FROM party_sessions ORDER BY rowid", [])
+        return [
+            PartySessionRecord(row[0], row[1], row[2], _time(row[3]) or self._clock(), row[4], row[5], row[6], row[7])
+            for row in rows
+        ]
+
+    def party_epoch(self, session: str) -> int:
+        """Return the last epoch of a session, 0 before the first."""
+        row = self._row("SELECT epoch FROM party_sessions WHERE session = ?", session)
+        return int(row[0]) if row else 0
+
+    def begin_epoch(self, session: str, epoch: int) -> None:
+        """Note that an epoch begins, with its ledger entry."""
+        with self.transaction():
+            self.record("party.epoch", session=session, facts={"epoch": epoch})
+            self._db.execute("UPDATE party_sessions SET epoch = ? WHERE session = ?", (epoch, session))
+
+    def keep_trail(self, session: str, *, transcript: str, sequence: int | None = None) -> None:
+        """Keep the transcript, and the step that was answered last if it is new, of a session of a party task."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE party_sessions SET transcript = ?, sequence = COALESCE(?, sequence) WHERE session = ?",
+                (transcript, sequence, session),
+            )
+
+    def close_party_session(self, session: str) -> None:
+        """Forget a session of a party task."""
+        with self.transaction():
+            self._db.execute("DELETE FROM party_sessions WHERE session = ?", (session,))
 
     # Runs, resources, statements, scans, notes
 

@@ -21,6 +21,8 @@ NodeError
 ├── QualityGateError          a quality run that could not be done or stored
 ├── TicketError               a ticket that cannot be filed, decided or closed like this
 ├── RegisterError             a consent or a line of the register of personal information that does not count
+├── PeerAwayError             no answer of another node for now
+├── MissingPartError          an optional part of the installation that this work needs is not there
 └── EnrolmentError            an enrolment or admission that does not fit this node
 
 Every class has a unique ``code`` that is never reused. A message says what was expected,
@@ -138,6 +140,19 @@ class StorageError(NodeError):
 
     code = "node.storage"
     retryable = True
+
+
+class PeerAwayError(NodeError):
+    """Another node did not answer over the relay within the time."""
+
+    code = "node.peer_away"
+    retryable = True
+
+
+class MissingPartError(NodeError):
+    """This work needs an extra of the installation that is not there."""
+
+    code = "node.missing_part"
 
 
 class QualityGateError(NodeError):

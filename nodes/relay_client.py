@@ -200,7 +200,7 @@ class RelayListener:
         """Wait for parcels that are for this actor.
 
         Args:
-            busy: frames in work; no other parcel of their sessions comes while they are unanswered.
+            busy: frames in work; no other parcel of their askers in these sessions comes meanwhile.
             wait_s: how long to wait.
 
         Raises:
@@ -244,8 +244,8 @@ class RelayListener:
 def serve(settings: RelayPlaneSettings, handler: Handler, stop: threading.Event) -> None:
     """Answer what arrives over the relay until ``stop`` is set.
 
-    Parcels of one session are handled strictly one after the other, those of different
-    sessions at the same time. A parcel counts as done when the relay has its reply; after a
+    Parcels of one asker in one session are handled strictly one after the other, all others
+    at the same time. A parcel counts as done when the relay has its reply; after a
     restart of either side it is handed out again, so ``handler`` must answer the same bytes
     with the same reply.
 
@@ -264,9 +264,9 @@ class _Server:
         self._listener = listener
         self._handler = handler
         self._stop = stop
-        self._busy: dict[str, Frame] = {}
-        self._threads: dict[str, threading.Thread] = {}
-        self._next: dict[str, Frame] = {}
+        self._busy: dict[tuple[str, str], Frame] = {}
+        self._threads: dict[tuple[str, str], threading.Thread] = {}
+        self._next: dict[tuple[str, str], Frame] = {}
         self._freed = threading.Condition()
 
     def run(self) -> None:
@@ -311,15 +311,15 @@ class _Server:
 
     def _start(self, frame: Frame) -> None:
         with self._freed:
-            if frame.session in self._busy:
+            if _line(frame) in self._busy:
                 # The asker had our reply, and its next parcel came, before the worker was done here.
-                self._next[frame.session] = frame
+                self._next[_line(frame)] = frame
                 return
             if self._stop.is_set() or not self._has_room():
                 return  # still unanswered at the relay, which hands it out again
             worker = threading.Thread(target=self._work, args=(frame,), name=f"relay-{frame.session}", daemon=True)
-            self._busy[frame.session] = frame
-            self._threads[frame.session] = worker
+            self._busy[_line(frame)] = frame
+            self._threads[_line(frame)] = worker
         worker.start()
 
     def _work(self, frame: Frame) -> None:
@@ -329,22 +329,23 @@ class _Server:
                 self._send(current, self._handler(current.body))
                 current = self._next_after(current)
         finally:
-            self._free(frame.session)
+            self._free(frame)
 
     def _next_after(self, done: Frame) -> Frame | None:
-        """Return the parcel of this session that came meanwhile; else the session is free."""
+        """Return the parcel of this asker and session that came meanwhile; else the two are free."""
         with self._freed:
-            following = self._next.pop(done.session, None)
+            following = self._next.pop(_line(done), None)
             if following is None or _token(following) == _token(done) or self._stop.is_set():
-                self._free(done.session)
+                self._free(done)
                 return None
-            self._busy[done.session] = following
+            self._busy[_line(done)] = following
             return following
 
-    def _free(self, session: str) -> None:
+    def _free(self, done: Frame) -> None:
+        line = _line(done)
         with self._freed:
-            if self._threads.get(session) is threading.current_thread():
-                del self._threads[session], self._busy[session]
+            if self._threads.get(line) is threading.current_thread():
+                del self._threads[line], self._busy[line]
                 self._freed.notify_all()
 
     def _send(self, frame: Frame, reply: bytes) -> None:
@@ -372,6 +373,10 @@ def _tls(settings: RelayPlaneSettings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(settings.cert_path, settings.key_path)
     return context
+
+
+def _line(frame: Frame) -> tuple[str, str]:
+    return frame.session, frame.asker
 
 
 def _token(frame: Frame) -> str:

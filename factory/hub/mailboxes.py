@@ -187,23 +187,23 @@ class Mailboxes:
             self._drop_lane(session, place)
 
     def fetch(self, responder: str, working_on: Iterable[tuple[Place, int]]) -> list[Frame]:
-        """Return the oldest parcel of every session, within the size of a batch.
+        """Return the oldest parcel of every session and asker, within the size of a batch.
 
         Args:
             responder: for whom.
-            working_on: exchanges the responder has in work; their sessions are left out
-                until these exchanges are answered.
+            working_on: exchanges the responder has in work; what else their askers put into
+                these sessions is left out until these exchanges are answered.
         """
-        taken = {place.session for place, sequence in working_on if self._is_open(place, sequence)}
+        taken = {(place.session, place.asker) for place, sequence in working_on if self._is_open(place, sequence)}
         frames: list[Frame] = []
         size = 0
         for place in self._inbox.get(responder, {}):
             lane = self._sessions[place.session].lanes[place]
-            if place.session in taken or lane.ask is None:
+            if (place.session, place.asker) in taken or lane.ask is None:
                 continue
             if frames and size + len(lane.ask) > BATCH_BYTES_MAX:
                 break
-            taken.add(place.session)
+            taken.add((place.session, place.asker))
             size += len(lane.ask)
             frames.append(Frame(place.session, place.asker, place.channel, lane.sequence, lane.ask))
         return frames

@@ -17,15 +17,16 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from nodes.agent.parties import HalfRun, Journal, Post
 from nodes.agent.queries import answer_query
 from nodes.agent.refusing import RefusedError, require
 from nodes.agent.resources import all_facts, catalogue_of
 from nodes.agent.sessions import OpenSession, Sessions, SessionSecrets
-from nodes.books import ZERO_SHA256, Acceptance, Books, GrantRecord, LedgerEntry, RunRecord
+from nodes.books import ZERO_SHA256, Acceptance, Books, GrantRecord, LedgerEntry, PartySessionRecord, RunRecord
 from nodes.contract import canonical, messages, wire
 from nodes.contract.errors import (
     BadSignatureError,
@@ -37,6 +38,7 @@ from nodes.contract.errors import (
 from nodes.contract.grant import Grant
 from nodes.contract.messages import Order, Query, Refusal, RefusalCode, ResourceUse, Result, Step
 from nodes.contract.parameters import CLOCK_SKEW_S_MAX, LIMITS
+from nodes.contract.parties import FRAME, PartyFrame
 from nodes.contract.signing import Envelope, VerifyKey, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE
 from nodes.contract.trust import Actor, Role
@@ -77,9 +79,9 @@ REPLY_AGE = timedelta(days=2)
 """How long answers to orders and closes are kept; orders are refused as expired long before."""
 
 _STEP_LATE_S_MAX = LIMITS.frame_age_s_max + CLOCK_SKEW_S_MAX
-_ANY_VERSION = re.compile(r"application/vnd\.shufang\.(order|step|query)\.v\d+\+json")
-_MODELS: dict[str, type[Order] | type[Step] | type[Query]] = {
-    model.payload_type: model for model in (Order, Step, Query)
+_ANY_VERSION = re.compile(r"application/vnd\.shufang\.(order|step|query|party-frame)\.v\d+\+json")
+_MODELS: dict[str, type[Order] | type[Step] | type[Query] | type[PartyFrame]] = {
+    model.payload_type: model for model in (Order, Step, Query, PartyFrame)
 }
 _log = logging.getLogger("shufang.node")
 
@@ -88,11 +90,12 @@ _log = logging.getLogger("shufang.node")
 class _Asked:
     """A verified request: who asks what, in which bytes."""
 
-    message: Order | Step | Query
+    message: Order | Step | Query | PartyFrame
     digest: str
     sender: str
     session: str
     attachments: tuple[bytes, ...]
+    envelope: Envelope
 
 
 class Agent:
@@ -124,7 +127,10 @@ class Agent:
         self.trust = trust
         self.tasks = {name: spec for name, spec in tasks.items() if not settings.tasks or name in settings.tasks}
         self.now = now
-        self.sessions = Sessions(settings.state, settings.session_idle_s)
+        self.sessions = Sessions(
+            settings.state, settings.session_idle_s, keep=[record.session for record in books.party_sessions()]
+        )
+        self._post: Post | None = None
         self._skew_lock = threading.Lock()
         self._skew: dict[str, int] = {}
         books.forget_replies(now() - REPLY_AGE)
@@ -146,6 +152,25 @@ class Agent:
             return self._refuse(digest, asked, RefusalCode.STORAGE, "the node could not write its books; repeat later")
         except Exception as error:  # noqa: BLE001  the outermost loop: record, refuse, go on
             return self._refuse(digest, asked, RefusalCode.TASK_FAILED, self._incident(error))
+
+    def attach(self, post: Post) -> None:
+        """Give the agent its way to other nodes, and take up the sessions that a restart interrupted.
+
+        Args:
+            post: carries a parcel to another node of a session.
+        """
+        self._post = post
+        for record in self.books.party_sessions():
+            try:
+                self._resume(record)
+            except Exception as error:  # noqa: BLE001  one session that cannot go on stops no other
+                reason = error.refusal.value if isinstance(error, RefusedError) else self._incident(error)
+                _log.warning("session %s is not taken up again: %s", record.session, reason)
+                with self.books.transaction():
+                    self.books.record("session.failed", session=record.session, request=record.order_sha256)
+                    self.books.settle_order(record.order_sha256, "closed")
+                    self.books.close_party_session(record.session)
+                self.sessions.remove(record.session)
 
     def foreign_bundle(self, digest_hex: str, reason: str) -> None:
         """Write into the ledger that a plane was sent code, or another kind of message, and refused it."""
@@ -181,13 +206,16 @@ class Agent:
             case Query():
                 sender, recipient, session = message.sender, message.recipient, ""
                 roles = ("operator", "agency", "registrar")
+            case PartyFrame():
+                sender, recipient, session = message.sender, message.recipient, message.session_id
+                roles = ("node",)
         mine = [actor for actor in actors if actor.id == sender]
         if not mine:
             raise RefusedError(RefusalCode.SIGNATURE, "expected the signature of the sender that the message names")
         self._require_role(trust, mine, roles)
         if recipient != self.settings.id:
             raise RefusedError(RefusalCode.RECIPIENT, f"expected a message for {self.settings.id}, got one for another")
-        return _Asked(message, envelope.payload_sha256, sender, session, attachments)
+        return _Asked(message, envelope.payload_sha256, sender, session, attachments, envelope)
 
     def _require_role(self, trust: TrustData, entries: list[Actor], roles: tuple[Role, ...]) -> None:
         now, actor = self.now(), entries[0]
@@ -210,6 +238,8 @@ class Agent:
                     return self._order(asked, order)
             case Step() as step:
                 return self._step(asked, step)
+            case PartyFrame() as frame:
+                return self._frame(asked, frame)
             case Query() as query:
                 require(clock_denial(query.issued_at, query.expires_at, now=self.now(), late_s_max=_STEP_LATE_S_MAX))
                 self._note_skew(asked.sender, query.issued_at)
@@ -230,31 +260,12 @@ class Agent:
         permit, used = self._permit(order, record, grant, trust, resent=state == "accepted")
         self._note_skew(asked.sender, order.issued_at)
         spec = self.tasks[order.task]
-        try:
-            parameters = spec.parameters.model_validate_json(canonical.dumps(order.parameters))
-        except ValidationError as error:
-            where = ", ".join(sorted({".".join(map(str, item["loc"])) or "parameters" for item in error.errors()})[:5])
-            raise RefusedError(
-                RefusalCode.TASK_PARAMETERS, f"expected parameters of {order.task}; wrong, missing or unknown: {where}"
-            ) from None
+        parameters = _parameters_of(order, spec)
         views = self._views(order, permit, used)
         budget_before = self.books.spent(record.sha256) - self.books.spent_in(order.session_id)
         selection = (order.task, spec.selection_sha256(order, parameters))
         accepted = self._accept(asked, order, record, permit, selection)
-        context = TaskContext(
-            node=self.settings.id,
-            order=order,
-            grant=grant,
-            parameters=parameters,
-            tables=views,
-            actors=self._actors_for(order, trust),
-            secrets=SessionSecrets(
-                self.settings.id, order.session_id, self.trust, self.keys.statement, self.keys.sealing, self.now
-            ),
-            now=self.now,
-            state_dir=str(self.sessions.state_dir(order.session_id)),
-            charge=self._charger(order, record, grant),
-        )
+        context = self._context(order, record, grant, trust, parameters=parameters, views=views)
         try:
             task, outcome = self._started(spec, context)
         except RefusedError:
@@ -273,13 +284,110 @@ class Agent:
             first_seq=accepted.entry.seq,
             use_number=accepted.use_number,
             budget_before=budget_before,
+            run=cast("HalfRun | None", context.run),
         )
         with self.books.transaction():
             reply, answer_sha256 = self._answer(asked, "order.accepted", outcome, keep=True)
             self.books.settle_order(asked.digest, "answered")
-        opened.transcript = extend_transcript(opened.transcript, asked.digest, answer_sha256)
-        self.sessions.add(opened)
+            opened.transcript = extend_transcript(opened.transcript, asked.digest, answer_sha256)
+            if opened.run is not None:
+                self.books.open_party_session(
+                    PartySessionRecord(
+                        session=order.session_id,
+                        order_sha256=asked.digest,
+                        envelope=asked.envelope.to_bytes(),
+                        started_at=opened.started_at,
+                        budget_before=budget_before,
+                        epoch=0,
+                        sequence=0,
+                        transcript=opened.transcript.hex(),
+                    )
+                )
+        self._join(opened)
         return reply
+
+    def _context(
+        self,
+        order: Order,
+        record: GrantRecord,
+        grant: Grant,
+        trust: TrustData,
+        *,
+        parameters: BaseModel,
+        views: Mapping[str, GrantedTable],
+    ) -> TaskContext:
+        actors = self._actors_for(order, trust)
+        node_secrets = SessionSecrets(
+            self.settings.id, order.session_id, self.trust, self.keys.statement, self.keys.sealing, self.now
+        )
+        folder = self.sessions.state_dir(order.session_id)
+        run = None
+        if self.tasks[order.task].party and self._post is not None:
+            run = HalfRun(
+                order,
+                node=self.settings.id,
+                journal=Journal(self.books, order.session_id, folder),
+                secrets=node_secrets,
+                key=self.keys.statement,
+                peer_keys={party: actors[party].verify_key for party in order.parties},
+                post=self._post,
+                now=self.now,
+                exchanged=lambda request, answer: self._exchanged(order.session_id, request, answer),
+                incident=self._incident,
+            )
+        return TaskContext(
+            node=self.settings.id,
+            order=order,
+            grant=grant,
+            parameters=parameters,
+            tables=views,
+            actors=actors,
+            secrets=node_secrets,
+            now=self.now,
+            state_dir=str(folder),
+            charge=self._charger(order, record, grant),
+            run=run,
+        )
+
+    def _join(self, opened: OpenSession) -> None:
+        """Make a session known; its half, if it has one, begins before others can reach it."""
+        if opened.run is not None:
+            opened.run.begin()
+        self.sessions.add(opened)
+
+    def _resume(self, record: PartySessionRecord) -> None:
+        """Take up a session of a party task that was open when this node ended."""
+        trust = self._trust()
+        envelope = Envelope.from_bytes(record.envelope)
+        order = messages.parse(Order, envelope.payload)
+        if sha256_hex(envelope.payload) != record.order_sha256:
+            raise RefusedError(RefusalCode.MALFORMED, "expected the order of the books")
+        grant_record, grant = self._grant_of(order, trust)
+        permit, used = self._permit(order, grant_record, grant, trust, resent=True)
+        spec = self.tasks[order.task]
+        parameters = _parameters_of(order, spec)
+        views = self._views(order, permit, used)
+        context = self._context(order, grant_record, grant, trust, parameters=parameters, views=views)
+        accepted = self.books.acceptance(record.order_sha256)
+        task, _ = self._started(spec, context)
+        self._join(
+            OpenSession(
+                order=order,
+                order_sha256=record.order_sha256,
+                grant=grant,
+                spec=spec,
+                task=task,
+                resources=tuple(used.values()),
+                started_at=record.started_at,
+                used_at=self.now(),
+                first_seq=accepted.entry.seq,
+                use_number=accepted.use_number,
+                budget_before=record.budget_before,
+                sequence={order.operator: record.sequence},
+                transcript=bytes.fromhex(record.transcript),
+                run=cast("HalfRun | None", context.run),
+            )
+        )
 
     def _grant_of(self, order: Order, trust: TrustData) -> tuple[GrantRecord, Grant]:
         record = self.books.grant(order.grant_sha256)
@@ -454,6 +562,8 @@ class Agent:
         with opened.lock:
             if (again := opened.replies.get(asked.digest)) is not None:
                 return again[1]
+            if opened.run is not None and (kept := self.books.reply_to(asked.digest)) is not None:
+                return kept
             self._require_turn(opened, step)
             opened.sequence[step.sender] = step.sequence
             opened.used_at = self.now()
@@ -462,7 +572,7 @@ class Agent:
             except RefusedError as refused:
                 reply = self._refuse(asked.digest, asked, refused.refusal, refused.message)
                 answer_sha256 = wire.unpack(reply)[0].payload_sha256
-            opened.transcript = extend_transcript(opened.transcript, asked.digest, answer_sha256)
+            self._extend(opened, asked.digest, answer_sha256, sequence=step.sequence)
             opened.keep_reply(step.sender, asked.digest, reply)
             opened.used_at = self.now()
             return reply
@@ -518,7 +628,55 @@ class Agent:
             # What state the task is in is unknown: the session ends here.
             self._abandon(opened, "session.failed")
             raise RefusedError(RefusalCode.TASK_FAILED, self._incident(error)) from None
-        return self._answer(asked, step.kind, outcome, keep=False)
+        return self._answer(asked, step.kind, outcome, keep=opened.run is not None)
+
+    def _extend(
+        self, opened: OpenSession, request_sha256: str, answer_sha256: str, *, sequence: int | None = None
+    ) -> None:
+        """Extend the transcript; that of a session which outlives the process is kept in the books."""
+        with opened.trail:
+            opened.transcript = extend_transcript(opened.transcript, request_sha256, answer_sha256)
+            if opened.run is not None and not opened.is_closed:
+                self.books.keep_trail(opened.order.session_id, transcript=opened.transcript.hex(), sequence=sequence)
+
+    # Frames of other nodes
+
+    def _frame(self, asked: _Asked, frame: PartyFrame) -> bytes:
+        opened = self.sessions.get(frame.session_id)
+        if opened is None or opened.run is None:
+            if self.books.run(frame.session_id) is not None or self.books.has_ended(frame.session_id):
+                raise RefusedError(RefusalCode.SESSION_CLOSED, "this session is closed at this node")
+            raise RefusedError(RefusalCode.SESSION_UNKNOWN, "expected an open session; repeat the frame later")
+        require(clock_denial(frame.issued_at, None, now=self.now(), late_s_max=_STEP_LATE_S_MAX))
+        record = self.books.grant(opened.order.grant_sha256)
+        denial = decide_step(
+            opened.grant,
+            grant_sha256=opened.order.grant_sha256,
+            status=self._trust().status,
+            trust_expires_at=self._trust().expires_at,
+            grant_state=record.state if record else "revoked",
+            now=self.now(),
+        )
+        if denial is not None:
+            opened.run.fail(denial.code, denial.message)
+            require(denial)
+        run = opened.run
+        with run.lock_of(frame.sender):
+            content = run.admit(frame, asked.digest, asked.attachments)
+            if content is None:
+                return run.last_reply(frame.sender)
+            reply, answer_sha256 = self._answer(asked, FRAME, Outcome({"sequence": frame.sequence}), keep=False)
+            self._extend(opened, asked.digest, answer_sha256)
+            opened.used_at = self.now()
+            run.deliver(frame, asked.digest, content, reply)
+        return reply
+
+    def _exchanged(self, session_id: str, request_sha256: str, answer_sha256: str) -> None:
+        """Note a frame that this node sent and that the peer acknowledged."""
+        opened = self.sessions.get(session_id)
+        if opened is not None:
+            opened.used_at = self.now()
+            self._extend(opened, request_sha256, answer_sha256)
 
     def _close(self, asked: _Asked, opened: OpenSession) -> tuple[bytes, str]:
         try:
@@ -563,6 +721,7 @@ class Agent:
                 )
             )
             self.books.settle_order(opened.order_sha256, "closed")
+            self.books.close_party_session(order.session_id)
             body = {"statement_sha256": envelope.payload_sha256, "contributors": int(facts.get("contributors", 0))}
             answered = self._answer(asked, CLOSE, Outcome(body, (envelope.to_bytes(),)), keep=True)
         opened.is_closed = True
@@ -571,7 +730,10 @@ class Agent:
 
     def _abandon(self, opened: OpenSession, kind: str) -> None:
         opened.is_closed = True
+        if opened.run is not None:
+            opened.run.fail(RefusalCode.SESSION_CLOSED, "the session ended at this node before it was complete")
         self.sessions.remove(opened.order.session_id)
+        self.books.close_party_session(opened.order.session_id)
         self.books.record(kind, session=opened.order.session_id, request=opened.order_sha256)
         self.books.settle_order(opened.order_sha256, "closed")
 
@@ -683,14 +845,24 @@ def _unpacked(parcel: bytes) -> tuple[Envelope, tuple[bytes, ...]]:
         raise RefusedError(RefusalCode.MALFORMED, str(error)) from error
 
 
-def _verified(envelope: Envelope, attachments: tuple[bytes, ...], key: VerifyKey) -> Order | Step | Query:
+def _parameters_of(order: Order, spec: TaskSpec) -> BaseModel:
+    try:
+        return spec.parameters.model_validate_json(canonical.dumps(order.parameters))
+    except ValidationError as error:
+        where = ", ".join(sorted({".".join(map(str, item["loc"])) or "parameters" for item in error.errors()})[:5])
+        raise RefusedError(
+            RefusalCode.TASK_PARAMETERS, f"expected parameters of {order.task}; wrong, missing or unknown: {where}"
+        ) from None
+
+
+def _verified(envelope: Envelope, attachments: tuple[bytes, ...], key: VerifyKey) -> Order | Step | Query | PartyFrame:
     try:
         envelope.open(key, envelope.payload_type)
         model = _MODELS.get(envelope.payload_type)
         if model is None:
             if _ANY_VERSION.fullmatch(envelope.payload_type):
                 raise RefusedError(RefusalCode.VERSION, "expected version 1 of the message; the versions must be equal")
-            raise RefusedError(RefusalCode.KIND_UNKNOWN, "expected an order, a step or a query")
+            raise RefusedError(RefusalCode.KIND_UNKNOWN, "expected an order, a step, a query or a frame")
         return messages.decode(model, envelope, attachments, key)
     except BadSignatureError as error:
         raise RefusedError(RefusalCode.SIGNATURE, str(error)) from error

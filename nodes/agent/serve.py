@@ -16,7 +16,7 @@ from nodes.contract.errors import ContractError
 from nodes.errors import NodeError
 from nodes.keys import load_keys
 from nodes.planes.flower import FlowerPlaneSettings, serve_flower
-from nodes.planes.relay import RelayPlaneSettings, serve_relay
+from nodes.planes.relay import PeerPost, RelayPlaneSettings, serve_relay
 from nodes.quality_schedule import keep_schedule
 from nodes.settings import NodeSettings, load_settings
 from nodes.tasks.catalogue import tasks
@@ -63,6 +63,8 @@ def serve(settings: NodeSettings, stop: threading.Event) -> None:
     agent = build_agent(settings)
     agent.trust.current()
     planes: list[threading.Thread] = []
+    if "relay" in settings.planes:
+        agent.attach(PeerPost(relay_plane(settings)))
 
     def run(name: str) -> None:
         try:

@@ -2,13 +2,14 @@
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from nodes.agent.parties import HalfRun
 from nodes.contract.errors import BadSealError, UnknownActorError
 from nodes.contract.grant import Grant
 from nodes.contract.messages import Order
@@ -29,6 +30,7 @@ _RESERVED_TYPES = (
     "application/vnd.shufang.query.",
     "application/vnd.shufang.result.",
     "application/vnd.shufang.refusal.",
+    "application/vnd.shufang.party-frame.",
     "application/vnd.shufang.enrolment.",
     "application/vnd.shufang.actors.",
     "application/vnd.shufang.status.",
@@ -52,6 +54,8 @@ class OpenSession:
         replies: last answers per request digest, oldest first.
         transcript: running digest.
         lock: held while a step is handled.
+        run: for party tasks, the half and its way to the other nodes.
+        trail: held while the transcript is extended.
     """
 
     order: Order
@@ -70,6 +74,8 @@ class OpenSession:
     transcript: bytes = TRANSCRIPT_START
     is_closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+    run: HalfRun | None = None
+    trail: threading.Lock = field(default_factory=threading.Lock)
 
     def keep_reply(self, sender: str, request_sha256: str, reply: bytes) -> None:
         """Keep an answer, forgetting the sender's oldest ones."""
@@ -82,19 +88,23 @@ class OpenSession:
 class Sessions:
     """All open sessions; safe to use from several threads."""
 
-    def __init__(self, state: Path, idle_s: int) -> None:
+    def __init__(self, state: Path, idle_s: int, *, keep: Collection[str] = ()) -> None:
         """Start with none.
 
         Args:
             state: folder for sessions' files; leftovers of an earlier run are removed.
             idle_s: after how many idle seconds a session expires.
+            keep: sessions that are taken up again; their files stay.
         """
         self._state = state
         self._idle = timedelta(seconds=idle_s)
         self._lock = threading.Lock()
         self._open: dict[str, OpenSession] = {}
         self._opening: dict[str, threading.Lock] = {}
-        shutil.rmtree(state, ignore_errors=True)
+        kept = {_folder(session) for session in keep}
+        for leftover in state.glob("*"):
+            if leftover.name not in kept:
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def opening_lock(self, session_id: str) -> threading.Lock:
         """Return the lock that is held while a session is being opened."""
@@ -117,7 +127,7 @@ class Sessions:
         """Forget a session and delete its files."""
         with self._lock:
             self._open.pop(session_id, None)
-        shutil.rmtree(self._state / session_id, ignore_errors=True)
+        shutil.rmtree(self._state / _folder(session_id), ignore_errors=True)
 
     def idle(self, now: datetime) -> list[OpenSession]:
         """Return sessions that have been idle too long and are not at work."""
@@ -126,13 +136,17 @@ class Sessions:
 
     def state_dir(self, session_id: str) -> Path:
         """Make and return the folder of one session's files, mode 0700."""
-        folder = self._state / session_id.replace(":", "_")
+        folder = self._state / _folder(session_id)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
     def __len__(self) -> int:
         with self._lock:
             return len(self._open)
+
+
+def _folder(session_id: str) -> str:
+    return session_id.replace(":", "_")
 
 
 @dataclass(frozen=True, slots=True)

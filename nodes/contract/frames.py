@@ -19,8 +19,9 @@ sends to another are sealed end to end, asks and replies are signed.
     POST   /v1/sessions/{session}/asks/{responder}/{channel}/{sequence}?wait_s=n    put; wait for the reply
     GET    /v1/sessions/{session}/asks/{responder}/{channel}/{sequence}?wait_s=n    wait for the reply
     DELETE /v1/sessions/{session}/asks/{responder}/{channel}    drop the channel and what it holds
-    GET    /v1/frames?wait_s=n&busy=…            for me: the oldest parcel of every session, except where an exchange
-                                                 listed in busy (session/asker/channel/sequence,…) is still unanswered
+    GET    /v1/frames?wait_s=n&busy=…            for me: the oldest parcel of every session and asker, except where
+                                                 an exchange of theirs listed in busy (session/asker/channel/sequence,…)
+                                                 is still unanswered
     POST   /v1/sessions/{session}/replies/{asker}/{channel}/{sequence}    put the reply
     GET    /v1/health                            200 for every known actor
 

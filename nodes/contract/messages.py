@@ -286,6 +286,10 @@ class RefusalCode(StrEnum):
     SESSION_UNKNOWN = "session.unknown"
     SESSION_SEQUENCE = "session.sequence"
     SESSION_CLOSED = "session.closed"
+    PARTY_AGREEMENT = "party.agreement"
+    PARTY_ENDED = "party.ended"
+    PARTY_FULL = "party.full"
+    PARTY_GONE = "party.gone"
     NOT_ALLOWED = "policy.not_allowed"
     STORAGE = "storage.failed"
 

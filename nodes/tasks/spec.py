@@ -23,6 +23,8 @@ from nodes.contract.trust import Actor
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nodes.tasks.party import PartyRun
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -103,6 +105,7 @@ class TaskContext:
         state_dir: folder of this node and session for files that must survive a restart; may stay unused.
         charge: takes n units of the grant's budget, durably, before they are spent; raises
             ``TaskRefusedError("grant.budget", …)`` when they are not there.
+        run: for party tasks, what runs the half; see ``nodes.tasks.party.start_party``.
     """
 
     node: str
@@ -115,6 +118,7 @@ class TaskContext:
     now: Callable[[], datetime]
     state_dir: str
     charge: Callable[[int], None]
+    run: "PartyRun | None" = None
 
 
 class TaskSession(Protocol):
@@ -149,6 +153,7 @@ class TaskSpec:
         clients_may: kinds of step that an application unit may send; the operator may send the others.
         free: parameters that may differ between sessions of one grant, because no row comes or goes with them.
         joint: whether sums over the order's parties are opened, so that all sessions of a grant need the same.
+        party: whether its half talks to the other nodes; such a session survives a restart of the node.
     """
 
     name: str
@@ -157,6 +162,7 @@ class TaskSpec:
     clients_may: frozenset[str] = frozenset()
     free: frozenset[str] = frozenset()
     joint: bool = False
+    party: bool = False
 
     def selection_sha256(self, order: Order, parameters: BaseModel) -> str:
         """Return the digest of what chooses the rows behind a figure; one grant has one of it.
