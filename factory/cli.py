@@ -18,6 +18,7 @@ from factory.bench.cli import bench
 from factory.client.cli import app as client_app
 from factory.demo.cli import demo
 from factory.errors import FactoryError
+from factory.law.cli import app as profile_app
 from factory.log.cli import app as log_app
 from factory.product_cli import app as product_app
 from factory.product_cli import request_app
@@ -67,6 +68,7 @@ for _name, _group in (
     ("client", client_app),
     ("log", log_app),
     ("registry", registry_app),
+    ("profile", profile_app),
 ):
     app.add_typer(_group, name=_name)
 

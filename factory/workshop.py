@@ -26,6 +26,7 @@ from factory.agency.client import AgencyClient
 from factory.errors import FactoryError
 from factory.files import write_atomic
 from factory.identity import Identity
+from factory.law.profile import Profile
 from factory.lifecycle.machine import Refusal
 from factory.lifecycle.product import ProductFacts, move
 from factory.log.home import LogHome
@@ -71,6 +72,7 @@ class Workshop:
         agency: asks the agency.
         registry: the operator's registry.
         log: home of the transparency log.
+        law: profile of the jurisdiction.
         canaries: planted values, in deployments that test with them.
     """
 
@@ -80,6 +82,7 @@ class Workshop:
     agency: AgencyClient
     registry: Registry
     log: LogHome
+    law: Profile
     canaries: tuple[str, ...] = ()
 
     def folder(self, product: str) -> Path:
@@ -127,6 +130,7 @@ class Workshop:
         grant = parse_grant(grant_envelopes[0].payload)
         facts = ProductFacts(
             now=_now(),
+            profile=self.law,
             departments=frozenset(built.participants),
             runs_signed=frozenset(built.node_runs),
             grant_until=grant.not_after,
@@ -188,12 +192,19 @@ class Workshop:
         _write(folder / "metadata" / "prerelease.json", report)
         _write(folder / "metadata" / "prerelease.html", prerelease.report_html(items, product=product))
         _write(folder / "problems.txt", _problems(items).encode())
-        facts = ProductFacts(now=_now(), tests=len(findings), test_failures=tuple(failures(findings)))
+        facts = ProductFacts(now=_now(), profile=self.law, tests=len(findings), test_failures=tuple(failures(findings)))
         evidence = {"findings": sha256_hex((folder / "metadata" / "findings.json").read_bytes())}
         case = self.registry.get("product", product)
         if facts.test_failures:
             reason = "; ".join(facts.test_failures)
-            self._move(case, "return", "operator", ProductFacts(now=_now(), reason=reason), evidence, reason=reason)
+            self._move(
+                case,
+                "return",
+                "operator",
+                ProductFacts(now=_now(), profile=self.law, reason=reason),
+                evidence,
+                reason=reason,
+            )
             raise StepRefusedError(f"{product} returned to building: {reason}")
         self._move(case, "test", "operator", facts, evidence)
         return findings
@@ -255,6 +266,7 @@ class Workshop:
         if case.state == "tested":
             facts = ProductFacts(
                 now=_now(),
+                profile=self.law,
                 reviewer_organisations={name: self._organisation(name) for name in reviews},
                 involved_organisations=frozenset(
                     self._organisation(name) for name in (self.operator.id, *dossier.participants)
@@ -268,6 +280,7 @@ class Workshop:
             _write(folder / "receipts" / "agency.dsse.json", receipt.to_bytes())
             facts = ProductFacts(
                 now=_now(),
+                profile=self.law,
                 prerelease_problems=(folder / "problems.txt").read_text("utf-8"),
                 prerelease_receipts=frozenset({"agency"}),
             )
@@ -296,7 +309,11 @@ class Workshop:
         code, until, reply = registration.registered(self.agency, f"reg-{product.replace('@', '-')}"[:96])
         case = self.registry.get("product", product)
         coded = ProductFacts(
-            now=_now(), grant_until=dossier.grant.not_after, registration_code=code, registration_until=until
+            now=_now(),
+            profile=self.law,
+            grant_until=dossier.grant.not_after,
+            registration_code=code,
+            registration_until=until,
         )
         if case.state == "pre_release_reported":
             case = self._move(case, "register", "agency", coded, {"answer": reply.envelope.payload_sha256})
@@ -346,6 +363,7 @@ class Workshop:
         }
         facts = ProductFacts(
             now=_now(),
+            profile=self.law,
             departments=frozenset(dossier.participants),
             grant_until=dossier.grant.not_after,
             registration_code=release["registration"]["code"],

@@ -27,8 +27,8 @@ from typing import Any, Literal, cast, get_args
 
 from nodes.books import Books, LedgerEntry
 from nodes.contract.signing import sha256_hex
+from nodes.contract.working_days import add_working_days
 from nodes.errors import StorageError, TicketError
-from nodes.working_days import add_working_days
 
 Kind = Literal["rectification", "feedback", "objection", "dispute"]
 State = Literal["filed", "open", "rejected", "closed"]

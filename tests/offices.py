@@ -62,6 +62,7 @@ def world(folder: Path, *, now: datetime = NOW) -> World:
         root_folders=[folder / f"root-{i}" for i in (1, 2, 3)],
         release_policy=b"{}",
         tlog_policy=b"quorum none\n",
+        accept_proposed=True,
         now=now,
     )
     return World(folder, office, registrars)

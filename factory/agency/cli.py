@@ -171,6 +171,12 @@ def init(
     root_passphrase_file: Annotated[
         list[Path] | None, typer.Option("--root-passphrase-file", help="根密钥口令文件(三个) | of the root keys, three")
     ] = None,
+    jurisdiction: Annotated[
+        str, typer.Option("--profile", help="辖区规则 | NATIONAL, SD, JN, JL, SZ or GD")
+    ] = "NATIONAL",
+    accept_proposed: Annotated[
+        bool, typer.Option("--accept-proposed", help="采用建议的期限 | set words without numbers as proposed")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """建立实施机构 | Make the agency: TLS authority, trust root, first proposal of trust data.
@@ -179,6 +185,7 @@ def init(
     """
     from factory.agency.office import create_office
     from factory.identity import TRUST_PUBLIC
+    from factory.law.profile import known_code
     from nodes.contract.signing import sha256_hex
     from products.trust import DEFAULT_RELEASE_POLICY
 
@@ -195,6 +202,8 @@ def init(
         tlog_policy=tlog_policy.read_bytes() if tlog_policy else b"quorum none\n",
         passphrase_file=passphrase_file,
         root_passphrases=root_passphrase_file or (),
+        jurisdiction=known_code(jurisdiction),
+        accept_proposed=accept_proposed,
     )
     root = office.trust_folder / "root.json"
     show({"root": root, "root_sha256": sha256_hex(root.read_bytes()), "change": office.pending()}, as_json=as_json)

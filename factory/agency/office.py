@@ -7,6 +7,7 @@ with more in it:
     keys/          also snapshot.pem and timestamp.pem, the online trust keys
     trust/         the published repository, with pending/ for what waits for registrars
     key-events/    signed statements of every key that came, changed or ended
+    law.toml       the jurisdiction's profile, with what the deployer set
     agreements/    authorised-operation agreements
     registry.db    requests, rulings, grants and the chain of events
 
@@ -27,6 +28,8 @@ from factory.agency.trust_repository import Change, OnlineKeys
 from factory.files import locked, write_atomic
 from factory.identity import Identity, create_identity, install_admission, load_identity
 from factory.key_files import load_p256_key, prepare_folder, write_key_file
+from factory.law.files import deployed, write_law
+from factory.law.profile import Code, Profile
 from factory.log.log import Log
 from factory.trust import Trust, load_trust
 from nodes.contract.enrolment import Admission, Enrolment, open_enrolment
@@ -75,6 +78,15 @@ class Office:
     def now(self) -> datetime:
         """The office's time, to the second."""
         return (self.clock or datetime.now(UTC)).replace(microsecond=0)
+
+    def law(self) -> Profile:
+        """Return the profile of the jurisdiction, from ``law.toml`` in the home.
+
+        Raises:
+            ProfileMalformedError: it is not there, or not what it must be.
+            ProfileUnsetError: a word without a number is not set.
+        """
+        return deployed(self.home)
 
     def trust(self) -> Trust:
         """Return the published trust data, verified.
@@ -257,6 +269,8 @@ def create_office(
     tlog_policy: bytes,
     passphrase_file: Path | None = None,
     root_passphrases: Sequence[Path | None] = (),
+    jurisdiction: Code = "NATIONAL",
+    accept_proposed: bool = False,
     now: datetime | None = None,
 ) -> Office:
     """Make an agency: its keys, TLS authority, first root and first proposal of trust data.
@@ -274,6 +288,8 @@ def create_office(
         tlog_policy: target ``tlog-policy.txt``.
         passphrase_file: encrypts the agency's keys at rest; made if it is not there.
         root_passphrases: the same for the folders of root keys, one each.
+        jurisdiction: profile that law.toml starts from.
+        accept_proposed: set every word without a number as the decision record proposes.
         now: clock.
 
     Raises:
@@ -302,6 +318,7 @@ def create_office(
         write_key_file(home / "keys" / f"{role}.pem", ec.generate_private_key(ec.SECP256R1()))
     root_keys = make_root_keys(root_folders, root_passphrases)
     publics = [load_pem_public_key(pem) for pem in registrar_trust_keys]
+    write_law(home, jurisdiction, accept_proposed=accept_proposed)
     office = Office(identity, clock=now)
     root = trust_repository.make_root(
         root_keys=root_keys,

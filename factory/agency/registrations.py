@@ -1,10 +1,11 @@
 """Registration of products at the agency: applications with seven blocks, and the codes given."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 from factory.agency.errors import RequestRefusedError
 from factory.agency.office import Office
+from factory.law.profile import Profile
 from factory.lifecycle.machine import Refusal
 from factory.lifecycle.registration import (
     ASKED,
@@ -22,9 +23,6 @@ from nodes.contract import canonical
 from nodes.contract.messages import parse
 from nodes.contract.signing import sha256_hex
 from nodes.contract.statement import time_text
-
-BEIJING = timezone(timedelta(hours=8))
-"""Working days are those of the agency's clock."""
 
 
 class Registrations:
@@ -82,7 +80,7 @@ class Registrations:
         if approve:
             serial = 1 + sum(bool(other.document["code"]) for other in self._registry.cases("registration"))
             document["code"] = make(now.year, application.product.form, serial)
-            end = valid_until(now, facts.agreement_until or now)
+            end = valid_until(now, facts.agreement_until or now, facts.profile)
             document["valid_until"] = time_text(end)
         act = Act(
             official,
@@ -136,7 +134,7 @@ class Registrations:
         now = self._office.now()
         if approve and asked["kind"] == "renewal":
             before = datetime.fromisoformat(document["valid_until"])
-            document["valid_until"] = time_text(valid_until(before, facts.agreement_until or before))
+            document["valid_until"] = time_text(valid_until(before, facts.agreement_until or before, facts.profile))
         if approve and asked["kind"] == "correction":
             block, _, name = asked["field"].partition(".")
             body = document["application"]
@@ -157,7 +155,7 @@ class Registrations:
             "state": case.state,
             "code": case.document["code"],
             "valid_until": case.document["valid_until"],
-            **_deadlines(case),
+            **_deadlines(case, self._office.law()),
         }
 
     def _facts(
@@ -173,6 +171,7 @@ class Registrations:
             application=application,
             sender=sender,
             now=self._office.now(),
+            profile=self._office.law(),
             registered=registered,
             grant_sha256=self._grant_sha256(source.grant_id),
             agreement_until=self._agreement_until(source.agreement_id),
@@ -199,16 +198,18 @@ class Registrations:
             return None
 
 
-def _deadlines(case: Case) -> dict[str, Any]:
+def _deadlines(case: Case, profile: Profile) -> dict[str, Any]:
     application = Application.model_validate(case.document["application"])
-    days = clocks(application.applied_at.astimezone(BEIJING).date())
+    days = clocks(application.applied_at, profile)
     end = str(case.document["valid_until"])
     return {
         "accept_by": days.accept_by.isoformat(),
         "review_by": days.review_by.isoformat(),
         "publicity_until": days.publicity_until.isoformat(),
         "is_provisional": days.is_provisional,
-        "renewal_from": time_text(renewal_from(datetime.fromisoformat(end))) if end else "",
+        "renewal_from": time_text(renewal_from(datetime.fromisoformat(end), profile.registration.renewal_window))
+        if end
+        else "",
     }
 
 

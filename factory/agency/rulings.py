@@ -18,8 +18,10 @@ from factory.agency.errors import NothingPendingError, RequestRefusedError, Sign
 from factory.agency.office import Office
 from factory.files import write_atomic
 from factory.identity import Identity
+from factory.lifecycle.agreement import AgreementFacts
+from factory.lifecycle.agreement import move as move_agreement
 from factory.lifecycle.machine import Refusal
-from factory.lifecycle.request import Cut, RequestFacts, Ruling, all_cuts, make_grant, move
+from factory.lifecycle.request import Cut, RequestFacts, Ruling, all_cuts, make_grant, move, waiting_for
 from factory.registry.errors import CaseUnknownError
 from factory.registry.request import Agreement, DataRequest
 from factory.registry.store import Act, Case, Registry
@@ -32,6 +34,8 @@ from nodes.contract.statement import PAYLOAD_TYPE, grant_statement, parse_grant
 from nodes.contract.trust import Actors
 
 STATEMENT = "statement.json"
+APPROVALS = "approvals.json"
+"""Artefact of a request: organisation per body that endorsed it."""
 
 
 class Rulings:
@@ -52,15 +56,30 @@ class Rulings:
         """File an authorised-operation agreement; it is the outer limit of requests under it.
 
         Raises:
-            RequestRefusedError: a resource with a prohibited circumstance, or not checked for one.
+            RequestRefusedError: a resource with a prohibited circumstance, or not checked for one;
+                or its term is longer than the profile allows, or over, or its sides are one; cites it.
         """
         refusal = self._catalogue.agreement_refusal(agreement.resources)
         if refusal is not None:
             raise RequestRefusedError(refusal.code, refusal.message, refusal.clauses)
+        entry = next((a for a in self._office.trust().actors.actors if a.id == agreement.operator), None)
+        facts = AgreementFacts(
+            now=self._office.now(),
+            profile=self._office.law(),
+            agency_organisation=self._office.identity.organisation,
+            operator_organisation=entry.organisation if entry else agreement.operator,
+            resources=agreement.resources,
+            domain=agreement.domain,
+            not_before=agreement.not_before,
+            not_after=agreement.not_after,
+        )
+        answer = move_agreement("record", state="none", role="agency", facts=facts)
+        if isinstance(answer, Refusal):
+            raise RequestRefusedError(answer.code, answer.message, answer.clauses)
         act = Act(official, "agency", self._office.identity.organisation, "agreement.file")
         document = agreement.model_dump(mode="json")
         return self._registry.create(
-            "agreement", agreement.agreement_id, state="in_force", document=document, act=act, now=self._office.now()
+            "agreement", agreement.agreement_id, state=answer.target, document=document, act=act, now=self._office.now()
         )
 
     def submit(self, payload: bytes, *, sender: str) -> Case:
@@ -116,8 +135,13 @@ class Rulings:
         case = self._registry.get("request", request_id)
         request = DataRequest.model_validate(case.document)
         operator = next(a for a in self._office.trust().actors.actors if a.id == request.operator)
-        facts = self._facts(request, operator.organisation, ruling=ruling)
-        permit_target = _permit("approve" if ruling.approve else "reject", case.state, "agency", facts)
+        kept = self._registry.artefacts("request", request_id)
+        approvals = {body: str(name) for body, name in canonical.loads(kept.get(APPROVALS, b"{}")).items()}
+        facts = self._facts(request, operator.organisation, ruling=ruling, approvals=approvals)
+        if ruling.approve and waiting_for(facts):
+            self._endorse(case, ruling, facts, approvals)
+            return None
+        permit_target = _permit("approve" if ruling.approve else "reject", case.state, ruling.body, facts)
         written = _ruling_json(request, ruling)
         act = Act(
             ruling.official,
@@ -144,6 +168,19 @@ class Rulings:
             write_atomic(folder / name, content)
         self._registry.change(case, state=permit_target, act=act, now=self._office.now(), artefacts=artefacts)
         return grant
+
+    def _endorse(self, case: Case, ruling: Ruling, facts: RequestFacts, approvals: Mapping[str, str]) -> None:
+        """Record the approval of one of several bodies; the last one approves."""
+        target = _permit("endorse", case.state, ruling.body, facts)
+        body = facts.profile.as_named(ruling.body)
+        written = _ruling_json(facts.request, ruling)
+        evidence = {"request": case.sha256, "ruling": sha256_hex(written)}
+        act = Act(ruling.official, body, ruling.organisation, "request.endorse", ruling.reason, evidence)
+        artefacts = {
+            f"ruling-{body}.json": written,
+            APPROVALS: canonical.dumps({**approvals, body: ruling.organisation}),
+        }
+        self._registry.change(case, state=target, act=act, now=self._office.now(), artefacts=artefacts)
 
     def issue(self, request_id: str) -> tuple[Grant, list[bytes]]:
         """Return the grant with the registrars' envelopes, issuing it when both have signed.
@@ -254,6 +291,7 @@ class Rulings:
         open_scenarios: frozenset[str] = frozenset(),
         ruling: Ruling | None = None,
         grant_signers: frozenset[str] = frozenset(),
+        approvals: Mapping[str, str] | None = None,
     ) -> RequestFacts:
         try:
             agreement = Agreement.model_validate(self._registry.get("agreement", request.agreement_id).document)
@@ -263,11 +301,13 @@ class Rulings:
             request=request,
             agreement=agreement,
             now=self._office.now(),
+            profile=self._office.law(),
             operator_organisation=operator_organisation,
             open_scenarios=open_scenarios,
             ruling=ruling,
             grant_signers=grant_signers,
             catalogue=self._catalogue.listed([ask.resource for _, ask in request.asks()]),
+            approvals=approvals or {},
         )
 
 

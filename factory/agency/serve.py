@@ -40,6 +40,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     office, settings = open_office(home), read_settings(home)
+    office.law()  # a word without a number stops the start
     with open_registry(office, settings) as registry:
         service = build_service(office, registry, key_service=settings.key_service)
         plane = RelayPlaneSettings(

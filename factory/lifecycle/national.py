@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 
 from factory.lifecycle.machine import Permit, Refusal, Transition, decide
-from nodes.working_days import add_working_days
+from nodes.contract.working_days import add_working_days
 
 BEIJING = timezone(timedelta(hours=8))
 """Working days are those of the agency's clock."""
@@ -21,8 +21,10 @@ BEIJING = timezone(timedelta(hours=8))
 FILE_DAYS, ACCEPT_DAYS, REVIEW_DAYS, PUBLICITY_DAYS = 20, 3, 20, 10
 """Working days to file after delivery, to accept, to review the form, and of publicity (26号 art. 9 to 12)."""
 
-FILING, ACCEPT, RETURN, REASON, REVIEW = ("NR-09-1",), ("NR-10-1",), ("NR-10-2",), ("NR-10-3",), ("NR-11-1",)
-PUBLICITY, OBJECTION, CODE = ("NR-12-1", "NR-12-2"), ("NR-12-3",), ("NR-13-1", "REG-CODE")
+FILING, ACCEPT, RETURN, REASON, REVIEW = (
+    ("REG-PRODUCT", clause) for clause in ("NR-09-1", "NR-10-1", "NR-10-2", "NR-10-3", "NR-11-1")
+)
+PUBLICITY, OBJECTION, CODE = ("REG-PRODUCT", "NR-12-1", "NR-12-2"), ("PUB-OBJECT", "NR-12-3"), ("NR-13-1", "REG-CODE")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ Source:
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from factory.law.profile import Profile
 from factory.lifecycle.machine import Permit, Refusal, Transition, decide
 
 TESTED = ("PROD-OPREV", "PROD-NORAW", "RECON", "LINK-RISK", "Q-PRODUCT")
@@ -18,6 +19,10 @@ REVIEWED = ("PROD-REVIEW", "GD-26-1")
 REPORTED = ("PREREL", "JL-运营实施-15")
 REGISTERED = ("REG-PRODUCT", "SD-19-2", "GD-27-1")
 RELEASED = ("REL-PUBLISH", "JN-06-4", "SZ-06.3-11", "GD-25-3")
+LISTED = ("PROD-LIST", "SZ-09-1", "SZ-09-3", "SZ-09-7")
+DEMAND = ("PROD-DEMAND", "JN-15-1")
+HEAD = ("PER-OFFDEC", "JN-20-5")
+TRADE = ("REL-TRADE", "SD-22-1", "GD-28-1")
 TRACE = ("PROV-TRACE", "JN-07-4", "SZ-10.1-3", "GD-30-1")
 CLOSE = ("SUSP-CLOSE", "SD-38-1", "JN-24-1")
 
@@ -28,6 +33,7 @@ class ProductFacts:
 
     Attributes:
         now: clock.
+        profile: of the jurisdiction.
         departments: nodes of the grant that took part.
         runs_signed: nodes with a verified run statement.
         grant_until: end of the grant.
@@ -37,14 +43,18 @@ class ProductFacts:
         reviewer_organisations: organisation per reviewer whose review verified.
         involved_organisations: of the operator and the departments.
         prerelease_problems: why the ten items are not met, empty if they are.
-        prerelease_receipts: who acknowledged the report: ``agency`` and departments.
+        prerelease_receipts: who acknowledged the report: bodies by their role, and departments' nodes.
         registration_code: code, empty without one.
         registration_until: its end.
         release_signers: actors whose signatures on the release verified, by role.
+        listed: the product is on the filed and public list.
+        demand: record of the application unit's demand, empty without one.
+        exchange_reference: of the exchange where it is traded, empty without one.
         reason: of a suspension, restoration or return.
     """
 
     now: datetime
+    profile: Profile
     departments: frozenset[str] = frozenset()
     runs_signed: frozenset[str] = frozenset()
     grant_until: datetime | None = None
@@ -58,6 +68,9 @@ class ProductFacts:
     registration_code: str = ""
     registration_until: datetime | None = None
     release_signers: dict[str, frozenset[str]] = field(default_factory=dict)
+    listed: bool = False
+    demand: str = ""
+    exchange_reference: str = ""
     reason: str = ""
 
 
@@ -101,6 +114,30 @@ def _reviewed_by_two_bodies(facts: ProductFacts) -> Refusal | None:
     return None
 
 
+def _demanded(facts: ProductFacts) -> Refusal | None:
+    if facts.profile.product.demand_required and not facts.demand.strip():
+        return Refusal("product.demand", "expected the demand of an application unit that it answers", DEMAND)
+    return None
+
+
+def _on_the_list(facts: ProductFacts) -> Refusal | None:
+    if facts.profile.product.list_filed and not facts.listed:
+        return Refusal("product.unlisted", "expected a product on the filed and public list; file it first", LISTED)
+    return None
+
+
+def _head_signed(facts: ProductFacts) -> Refusal | None:
+    if facts.profile.product.security_head_signs and not facts.release_signers.get("security_head"):
+        return Refusal("product.security_head", "expected the security head's signature on the release", HEAD)
+    return None
+
+
+def _traded_openly(facts: ProductFacts) -> Refusal | None:
+    if facts.profile.product.exchange_required and not facts.exchange_reference.strip():
+        return Refusal("product.exchange", "expected the reference of the exchange it is traded at", TRADE)
+    return None
+
+
 def _report_complete(facts: ProductFacts) -> Refusal | None:
     if facts.prerelease_problems:
         return Refusal("product.prerelease", facts.prerelease_problems, ("PREREL-ITEM",))
@@ -108,12 +145,17 @@ def _report_complete(facts: ProductFacts) -> Refusal | None:
 
 
 def _report_receipted(facts: ProductFacts) -> Refusal | None:
-    if "agency" not in facts.prerelease_receipts:
-        return Refusal("product.receipt", "expected the data administration's receipt of the report", REPORTED)
+    officials = [body for body in facts.profile.product.report_to if body != "source_department"]
+    receipts = {facts.profile.as_named(body) for body in facts.prerelease_receipts}
+    missing = sorted({facts.profile.as_named(body) for body in officials} - receipts)
+    if missing:
+        return Refusal("product.receipt", f"expected the report acknowledged by {', '.join(missing)}", REPORTED)
     return None
 
 
 def _departments_informed(facts: ProductFacts) -> Refusal | None:
+    if "source_department" not in facts.profile.product.report_to:
+        return None
     missing = sorted(facts.departments - facts.prerelease_receipts)
     if missing:
         return Refusal("product.receipt", f"expected the report acknowledged by {', '.join(missing)}", REPORTED)
@@ -166,7 +208,9 @@ TRANSITIONS: tuple[Transition[ProductFacts], ...] = (
         "build", _words("building"), "built", _words("operator"), (_grant_in_force, _provenance_complete), TRACE
     ),
     Transition("test", _words("built"), "tested", _words("operator"), (_tests_passed,), TESTED),
-    Transition("review", _words("tested"), "reviewed", _words("reviewer"), (_reviewed_by_two_bodies,), REVIEWED),
+    Transition(
+        "review", _words("tested"), "reviewed", _words("reviewer"), (_demanded, _reviewed_by_two_bodies), REVIEWED
+    ),
     Transition(
         "report",
         _words("reviewed"),
@@ -188,7 +232,15 @@ TRANSITIONS: tuple[Transition[ProductFacts], ...] = (
         _words("registered"),
         "released",
         _words("operator"),
-        (_grant_in_force, _code_valid, _departments_informed, _release_signed),
+        (
+            _grant_in_force,
+            _code_valid,
+            _on_the_list,
+            _departments_informed,
+            _release_signed,
+            _head_signed,
+            _traded_openly,
+        ),
         RELEASED,
     ),
     Transition(

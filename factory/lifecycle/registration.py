@@ -15,27 +15,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from factory.law.limits import Limit, add_years, end_of, passing
+from factory.law.profile import Profile
 from factory.lifecycle.machine import Permit, Refusal, Transition, decide
 from factory.registry.request import Form
 from nodes.contract.messages import Count, Hex32, Message, Name, Part, Text, Time
-from nodes.working_days import add_working_days
 
-YEARS_MAX = 3
-"""Longest validity of a registration, in years (26号 art. 15)."""
-
-BLOCKS = ("NR-09-2",)
-EVIDENCE = ("NR-07-4",)
+BLOCKS = ("REG-PRODUCT", "NR-09-2")
+EVIDENCE = ("PROV-TRACE", "NR-07-4")
 LINK = ("REG-LINK", "GD-27-2", "REG-RESOURCE", "NR-05-1")
 PRODUCT = ("REG-PRODUCT", "SD-19-2", "JL-运营实施-13", "GD-27-1", "NR-05-2", "NO-16-1")
-ONCE = ("NR-09-1",)
-ACCEPT_DAYS, REVIEW_DAYS, PUBLICITY_DAYS = 3, 20, 10
-"""Working days to accept an application, to review its form, and of publicity (26号 art. 10 and 13)."""
-
-RENEW_DAYS_BEFORE = 60
-"""From how many days before its end a registration may be renewed (26号 art. 15)."""
-
-DECLARATION = ("NR-07-2",)
-REASON = ("NR-10-3",)
+ONCE = ("REG-PRODUCT", "NR-09-1")
+DECLARATION = ("REG-PRODUCT", "NR-07-2")
+REASON = ("REG-PRODUCT", "NR-10-3")
 
 
 class Registrant(Part):
@@ -158,6 +150,7 @@ class RegistrationFacts:
         application: the seven blocks.
         sender: who signed it.
         now: clock.
+        profile: of the jurisdiction.
         registered: subjects that have a code in force.
         grant_sha256: digest of the grant that the agency issued under this id, if it did.
         agreement_until: end of the agreement.
@@ -169,6 +162,7 @@ class RegistrationFacts:
     application: Application
     sender: str
     now: datetime
+    profile: Profile
     registered: frozenset[str]
     grant_sha256: str | None
     agreement_until: datetime | None
@@ -200,31 +194,37 @@ class Clocks:
     is_provisional: bool
 
 
-def clocks(applied: date) -> Clocks:
-    """Return the deadlines of an application of this day, in working days."""
-    accept, first = add_working_days(applied, ACCEPT_DAYS)
-    review, second = add_working_days(accept, REVIEW_DAYS)
-    publicity, third = add_working_days(review, PUBLICITY_DAYS)
-    return Clocks(accept, review, publicity, first or second or third)
+def clocks(applied: datetime, profile: Profile) -> Clocks:
+    """Return the deadlines of an application, each step taking its whole time."""
+    rules = profile.registration
+    accept = passing(rules.accept, applied)
+    review = passing(rules.form_review, _inside(accept.last_day))
+    publicity = passing(rules.publicity, _inside(review.last_day))
+    provisional = accept.is_provisional or review.is_provisional or publicity.is_provisional
+    return Clocks(accept.last_day, review.last_day, publicity.last_day, provisional)
 
 
-def renewal_from(end: datetime) -> datetime:
-    """Return from when a registration that ends at ``end`` may be renewed."""
-    return end - timedelta(days=RENEW_DAYS_BEFORE)
+def _inside(day: date) -> datetime:
+    return end_of(day) - timedelta(hours=1)
+
+
+def renewal_from(end: datetime, window: Limit) -> datetime:
+    """Return from when a registration that ends at ``end`` may be renewed; the window is in days."""
+    return end - timedelta(days=window.amount)
 
 
 def _in_renewal_window(facts: RegistrationFacts) -> Refusal | None:
     if facts.valid_until is None or facts.now >= facts.valid_until:
         return Refusal("registration.ended", "the registration has ended; apply for a first registration", PRODUCT)
-    opens = renewal_from(facts.valid_until)
+    opens = renewal_from(facts.valid_until, facts.profile.registration.renewal_window)
     if facts.now < opens:
-        return Refusal("registration.too_early", f"renewal opens {opens:%Y-%m-%d}, 60 days before the end", PRODUCT)
+        return Refusal("registration.too_early", f"renewal opens {opens:%Y-%m-%d}", PRODUCT)
     return None
 
 
 def _extends(facts: RegistrationFacts) -> Refusal | None:
     end, agreement = facts.valid_until, facts.agreement_until
-    if end is not None and agreement is not None and valid_until(end, agreement) <= end:
+    if end is not None and agreement is not None and valid_until(end, agreement, facts.profile) <= end:
         return Refusal(
             "registration.no_extension",
             f"the agreement ends {agreement:%Y-%m-%d}, so a renewal would extend nothing; renew the agreement first",
@@ -339,7 +339,7 @@ TRANSITIONS: tuple[Transition[RegistrationFacts], ...] = (
         "cancellation_asked",
         _words("operator"),
         (_in_own_name, _reasoned),
-        ("NR-09-7",),
+        ("REG-PRODUCT", "NR-09-7"),
     ),
     Transition(
         "renewal",
@@ -357,7 +357,7 @@ TRANSITIONS: tuple[Transition[RegistrationFacts], ...] = (
         "cancelled",
         _words("agency"),
         (_reasoned,),
-        ("NR-09-7",),
+        ("REG-PRODUCT", "NR-09-7"),
     ),
 )
 
@@ -367,6 +367,6 @@ def move(act: str, *, state: str, role: str, facts: RegistrationFacts) -> Permit
     return decide(TRANSITIONS, act, name="registration", state=state, role=role, facts=facts)
 
 
-def valid_until(now: datetime, agreement_until: datetime) -> datetime:
-    """Return the end of a registration: three years, or the agreement's end if that is sooner."""
-    return min(now + timedelta(days=365 * YEARS_MAX), agreement_until)
+def valid_until(now: datetime, agreement_until: datetime, profile: Profile) -> datetime:
+    """Return the end of a registration: the profile's years, or the agreement's end if that is sooner."""
+    return min(add_years(now, profile.registration.validity_years), agreement_until)

@@ -1,8 +1,9 @@
 """Data request and grant as a state machine, and the cut to the least necessary list. Pure.
 
-``draft → submitted → granted | rejected``; ``granted → active → suspended ⇄ active | revoked |
-expired | exhausted``. One scenario, one list, one ruling: a ruling states that the request is
-reasonable, compliant and secure, and what it cuts.
+``draft → (proposed) → submitted → approved → granted | rejected``; ``granted → suspended ⇄ granted |
+revoked``; a node ends a grant that is expired or used up by itself. One scenario, one list, one
+ruling: a ruling states that the request is reasonable, compliant and secure, and what it cuts.
+Where the profile names several bodies, each but the last *endorses* and the last one approves.
 
 Source:
     regulations/LIFECYCLE.md section 4.
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from factory.law.profile import Profile
 from factory.lifecycle.machine import Permit, Refusal, Transition, decide
 from factory.lifecycle.resource import Listed, use_refusal
 from factory.registry.request import Agreement, DataRequest
@@ -27,6 +29,8 @@ PLAN = ("REQ-PLAN", "SD-18-2")
 SCENARIO = ("REQ-SCEN", "SD-18-1", "SZ-06.3-1")
 LEAST = ("REQ-LEAST", "SD-18-3", "JL-运营管理-27", "SZ-06.3-4", "GD-24-4")
 RULING = ("REQ-RULING", "GD-07-3", "GD-24-2")
+ARGUE = ("REQ-ARGUE", "SZ-06.3-2")
+DEVELOPER = ("REQ-DEV", "SZ-06.3-3")
 DUTIES = ("REQ-DUAL", "SD-17-2", "JN-14-2")
 
 
@@ -58,6 +62,7 @@ class Ruling:
         cuts: columns taken out.
         thresholds: stricter limits than the request proposed, if any.
         uses_max: fewer sessions than asked for, if any.
+        body: as which body of the profile the organisation rules.
     """
 
     official: str
@@ -68,6 +73,7 @@ class Ruling:
     cuts: tuple[Cut, ...] = ()
     thresholds: Thresholds | None = None
     uses_max: int | None = None
+    body: str = "agency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +84,27 @@ class RequestFacts:
         request: the list.
         agreement: the agreement it cites, if the agency knows it.
         now: clock.
+        profile: of the jurisdiction.
         operator_organisation: of who asks.
         open_scenarios: scenarios with a request that awaits a ruling.
         ruling: the decision, when one is to be recorded.
         grant_signers: registrars whose signatures on the grant verified.
         catalogue: the level's catalogue, of the resources asked for.
+        approvals: organisation per body, as the profile names it, that has endorsed the request.
+        argued: bodies that found the scenario compliant and necessary; ``operator`` for its screening.
     """
 
     request: DataRequest
     agreement: Agreement | None
     now: datetime
+    profile: Profile
     operator_organisation: str
     open_scenarios: frozenset[str] = frozenset()
     ruling: Ruling | None = None
     grant_signers: frozenset[str] = field(default_factory=frozenset)
     catalogue: Mapping[str, Listed] = field(default_factory=dict)
+    approvals: Mapping[str, str] = field(default_factory=dict)
+    argued: frozenset[str] = frozenset()
 
 
 def _agreement_in_force(facts: RequestFacts) -> Refusal | None:
@@ -128,12 +140,27 @@ def _term_inside_agreement(facts: RequestFacts) -> Refusal | None:
     return None
 
 
-def _scenario_argued(facts: RequestFacts) -> Refusal | None:
+def _scenario_stated(facts: RequestFacts) -> Refusal | None:
     for name in ("need", "value"):
         if not str(getattr(facts.request, name)).strip():
             return Refusal("request.scenario", f"expected the {name} of the scenario, it is empty", SCENARIO)
     if not facts.request.goals:
         return Refusal("request.goals", "expected at least one goal within the term", PLAN)
+    return None
+
+
+def _scenario_argued(facts: RequestFacts) -> Refusal | None:
+    rules = facts.profile.request
+    expected = {*rules.scenario_bodies, *(("operator",) if rules.operator_screens else ())}
+    missing = sorted(expected - facts.argued)
+    if missing:
+        return Refusal("request.argued", f"expected a scenario argued before {', '.join(missing)}", ARGUE)
+    return None
+
+
+def _developers_may_ask(facts: RequestFacts) -> Refusal | None:
+    if not facts.profile.request.developers_ask:
+        return Refusal("request.developer", "only the operator asks for data in this jurisdiction", DEVELOPER)
     return None
 
 
@@ -167,6 +194,46 @@ def _ruled_by_another_body(facts: RequestFacts) -> Refusal | None:
     if facts.ruling is None or facts.ruling.organisation == facts.operator_organisation:
         return Refusal("request.own_ruling", "expected a ruling by a body other than the operator's", DUTIES)
     return None
+
+
+def _named_body(facts: RequestFacts) -> Refusal | None:
+    approvers = facts.profile.request.approvers
+    if facts.ruling is None or _ruling_body(facts) not in approvers:
+        return Refusal("request.body", f"expected a ruling of {' and '.join(approvers)}", DUTIES)
+    return None
+
+
+def _one_approval_each(facts: RequestFacts) -> Refusal | None:
+    ruling = facts.ruling
+    if ruling is None:
+        return Refusal("request.reason", "expected a ruling", DUTIES)
+    if _ruling_body(facts) in facts.approvals:
+        return Refusal("request.approved_already", f"{_ruling_body(facts)} has approved this request already", DUTIES)
+    if ruling.organisation in facts.approvals.values():
+        return Refusal("request.one_body", "expected approvals of different organisations", DUTIES)
+    return None
+
+
+def _others_approved(facts: RequestFacts) -> Refusal | None:
+    missing = sorted(waiting_for(facts))
+    if missing:
+        return Refusal("request.approvals", f"expected the approval of {', '.join(missing)} as well", DUTIES)
+    return None
+
+
+def _others_missing(facts: RequestFacts) -> Refusal | None:
+    if not waiting_for(facts):
+        return Refusal("request.last_approval", "this is the last approval; approve instead", DUTIES)
+    return None
+
+
+def waiting_for(facts: RequestFacts) -> frozenset[str]:
+    """Return the bodies that still have to approve after the ruling at hand."""
+    return frozenset(facts.profile.request.approvers) - set(facts.approvals) - {_ruling_body(facts)}
+
+
+def _ruling_body(facts: RequestFacts) -> str:
+    return facts.profile.as_named(facts.ruling.body) if facts.ruling else ""
 
 
 def _three_findings(facts: RequestFacts) -> Refusal | None:
@@ -222,16 +289,33 @@ def _words(*words: str) -> frozenset[str]:
     return frozenset(words)
 
 
+_RULING_BODIES = _words("agency", "data_administration", "sector_authority", "authorising_unit")
+_RULED = (
+    _ruled_by_another_body,
+    _named_body,
+    _one_approval_each,
+    _three_findings,
+    _a_reason,
+    _agreement_in_force,
+    _cuts_fit,
+    _limits_only_tighter,
+    _catalogue_allows,
+)
+
 TRANSITIONS: tuple[Transition[RequestFacts], ...] = (
     Transition(
+        "propose", _words("draft"), "proposed", _words("developer"), (_developers_may_ask, _scenario_stated), DEVELOPER
+    ),
+    Transition(
         "submit",
-        _words("draft"),
+        _words("draft", "proposed"),
         "submitted",
         _words("operator"),
         (
             _agreement_in_force,
             _inside_agreement,
             _term_inside_agreement,
+            _scenario_stated,
             _scenario_argued,
             _something_justified,
             _catalogue_allows,
@@ -239,24 +323,15 @@ TRANSITIONS: tuple[Transition[RequestFacts], ...] = (
         ),
         SUBMIT,
     ),
+    Transition("endorse", _words("submitted"), "submitted", _RULING_BODIES, (*_RULED, _others_missing), DUTIES),
+    Transition("approve", _words("submitted"), "approved", _RULING_BODIES, (*_RULED, _others_approved), RULING),
     Transition(
-        "approve",
+        "reject",
         _words("submitted"),
-        "approved",
-        _words("agency"),
-        (
-            _ruled_by_another_body,
-            _three_findings,
-            _a_reason,
-            _agreement_in_force,
-            _cuts_fit,
-            _limits_only_tighter,
-            _catalogue_allows,
-        ),
+        "rejected",
+        _RULING_BODIES,
+        (_ruled_by_another_body, _named_body, _a_reason),
         RULING,
-    ),
-    Transition(
-        "reject", _words("submitted"), "rejected", _words("agency"), (_ruled_by_another_body, _a_reason), RULING
     ),
     Transition("issue", _words("approved"), "granted", _words("registrar"), (_two_registrars,), DUTIES),
     Transition("suspend", _words("granted"), "suspended", _words("agency", "registrar"), (), ("SUSP-CLOSE", "SD-38-1")),

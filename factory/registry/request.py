@@ -153,6 +153,7 @@ class Agreement(Message):
         agency: organisation that authorised it.
         mode: overall, by sector or by scenario.
         supply_mode: where rows stay.
+        domain: the domain that rows do not leave, in words.
         resources: catalogue ids in scope.
         product_forms: what may be made.
         not_before, not_after: term.
@@ -167,6 +168,7 @@ class Agreement(Message):
     agency: Name
     mode: Literal["overall", "sector", "scenario"]
     supply_mode: Literal["federated", "central"] = "federated"
+    domain: Text = "数源单位节点所在的本单位环境 the department's own environment, where its node runs"
     resources: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
     product_forms: Annotated[tuple[Form, ...], Field(min_length=1, strict=False)]
     not_before: Time

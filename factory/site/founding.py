@@ -19,6 +19,7 @@ from factory.errors import FactoryError
 from factory.files import write_atomic
 from factory.identity import load_identity
 from factory.key_files import write_key_file
+from factory.law.files import write_law
 from factory.site.layout import AGENCY_TITLE, CLIENT, OPERATOR, REGISTRARS, REVIEWERS, Office, Site
 from factory.site.processes import free_port, quoted, run_module, run_modules
 from factory.trust import load_trust
@@ -90,7 +91,7 @@ def found_site(site: Site, *, tell: Tell = lambda _: None) -> None:
         "--title-zh", AGENCY_TITLE[0], "--title-en", AGENCY_TITLE[1],
         *(text for office in REGISTRARS for text in ("--registrar", str(site.home(office.id)))),
         *(text for number in (1, 2, 3) for text in ("--root-folder", str(site.folder / "root" / str(number)))),
-        "--tlog-policy", str(site.folder / "tlog-policy.txt"),
+        "--tlog-policy", str(site.folder / "tlog-policy.txt"), "--accept-proposed",
         "--passphrase-file", str(site.passphrase("agency")),
         *(
             text for number in (1, 2, 3)
@@ -128,6 +129,7 @@ def found_site(site: Site, *, tell: Tell = lambda _: None) -> None:
         ]
     )
     write_actors(site)
+    write_law(site.operator, "NATIONAL", accept_proposed=True)
     write_atomic(
         site.folder / "site.json",
         json.dumps({"departments": [department.key for department in site.departments]}).encode(),

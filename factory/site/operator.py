@@ -15,6 +15,7 @@ from factory.hub.flower_bus import FlowerBus
 from factory.hub.relay_bus import RelayBus
 from factory.hub.superlink import HubSettings
 from factory.identity import Identity, load_identity
+from factory.law.files import deployed
 from factory.log.home import LogHome
 from factory.registry.store import Registry
 from factory.release.nodes import NodeDesk
@@ -126,6 +127,7 @@ class OperatorDesk:
             agency=self.agency(),
             registry=self.registry,
             log=LogHome.read(self.site.log),
+            law=deployed(self.site.operator),
             canaries=canaries,
         )
 

@@ -209,6 +209,7 @@ class World:
             root_folders=[self.folder / "root" / str(number) for number in range(3)],
             release_policy=DEFAULT_RELEASE_POLICY.to_bytes(),
             tlog_policy=b"",
+            accept_proposed=True,
         )
         write_atomic(self.folder / "desk" / "root.json", office.root())
         self._start_relay(office)

@@ -19,6 +19,7 @@ from factory.demo.run import DemoDataError, DemoFolderError, run_demo
 from factory.hub.superlink import HubSettings, HubStartError
 from factory.hub.superlink import run as run_hub
 from factory.identity import CertificateExpiredError, create_identity, load_identity
+from factory.law.files import proposed
 from factory.registry.errors import CaseUnknownError, RegistryUnusableError
 from factory.registry.store import Act, Registry
 from factory.site.founding import UNFINISHED, SiteExistsError, SiteMissingError, made_whole, open_site
@@ -248,7 +249,7 @@ def workshop(tmp_path):
         for state in ("building", "built", "tested"):
             act = Act("op", "operator", "o", "product.start")
             registry.create("product", f"{state}@1.0.0", state=state, document={"a": 1}, act=act, now=NOW)
-        yield Workshop(operator, None, None, None, registry, None)
+        yield Workshop(operator, None, None, None, registry, None, proposed("NATIONAL"))
 
 
 def test_what_has_been_built_is_not_built_over(workshop):

@@ -27,6 +27,7 @@ def files(tmp_path: Path) -> dict[str, bytes]:
         root_folders=[tmp_path / f"root-{i}" for i in (1, 2, 3)],
         release_policy=DEFAULT_RELEASE_POLICY.to_bytes(),
         tlog_policy=package_fixture.tlog_policy(),
+        accept_proposed=True,
         now=offices.NOW,
     )
     offices.World(tmp_path, office, registrars).publish()

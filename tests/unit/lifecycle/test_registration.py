@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from factory.law.files import proposed
 from factory.lifecycle.machine import Permit, Refusal
 from factory.lifecycle.registration import Application, RegistrationFacts, clocks, move, renewal_from, valid_until
 
@@ -57,11 +58,15 @@ def application() -> Application:
     )
 
 
+NATIONAL = proposed("NATIONAL")
+
+
 def facts() -> RegistrationFacts:
     return RegistrationFacts(
         application=application(),
         sender="operator",
         now=NOW,
+        profile=NATIONAL,
         registered=frozenset({"p@1"}),
         grant_sha256=_HEX,
         agreement_until=NOW + timedelta(days=900),
@@ -157,21 +162,21 @@ def test_what_the_operator_asks_the_agency_settles(asked: str, state: str, settl
 def test_the_renewal_window_opens_sixty_days_before_the_end() -> None:
     at_the_edge = replace(facts(), valid_until=NOW + timedelta(days=60))
     assert isinstance(move("ask_renewal", state="coded", role="operator", facts=at_the_edge), Permit)
-    assert renewal_from(NOW) == NOW - timedelta(days=60)
+    assert renewal_from(NOW, NATIONAL.registration.renewal_window) == NOW - timedelta(days=60)
 
 
 def test_the_agreement_ends_a_registration_sooner_than_three_years() -> None:
-    assert valid_until(NOW, NOW + timedelta(days=100)) == NOW + timedelta(days=100)
-    assert valid_until(NOW, NOW + timedelta(days=9000)) == NOW + timedelta(days=1095)
+    assert valid_until(NOW, NOW + timedelta(days=100), NATIONAL) == NOW + timedelta(days=100)
+    assert valid_until(NOW, NOW + timedelta(days=9000), NATIONAL) == NOW.replace(year=NOW.year + 3)
 
 
 def test_clocks_run_in_working_days() -> None:
     # 2 March 2026 is a Monday; the Qingming holiday (4 to 6 April) interrupts the review's successor.
-    found = clocks(date(2026, 3, 2))
+    found = clocks(datetime(2026, 3, 2, 8, tzinfo=UTC), NATIONAL)
     assert (found.accept_by, found.review_by) == (date(2026, 3, 5), date(2026, 4, 2))
     assert found.publicity_until == date(2026, 4, 17)
     assert not found.is_provisional
 
 
 def test_a_year_whose_holidays_are_not_decreed_is_provisional() -> None:
-    assert clocks(date(2035, 3, 1)).is_provisional
+    assert clocks(datetime(2035, 3, 1, 8, tzinfo=UTC), NATIONAL).is_provisional

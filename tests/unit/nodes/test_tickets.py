@@ -6,9 +6,9 @@ import pytest
 
 from nodes import tickets
 from nodes.agent.resources import all_facts
+from nodes.contract.working_days import add_working_days
 from nodes.errors import BooksError, TicketError
 from nodes.tickets import RuleOutcome, after_run
-from nodes.working_days import add_working_days
 from tests.node_world import NOW
 
 TODAY = date(2026, 6, 1)

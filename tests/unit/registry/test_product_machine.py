@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from factory.law.files import proposed
 from factory.lifecycle.machine import Permit, Refusal
 from factory.lifecycle.product import ProductFacts, move
 
@@ -12,6 +13,7 @@ NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 NODES = frozenset({"node-east", "node-west"})
 GOOD = ProductFacts(
     now=NOW,
+    profile=proposed("NATIONAL"),
     departments=NODES,
     runs_signed=NODES,
     grant_until=NOW + timedelta(days=1),
