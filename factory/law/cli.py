@@ -96,7 +96,7 @@ def diff(first: Which, second: Which, as_json: AsJson = False) -> None:
     from factory.law.profile import KEYS
 
     one, other = _layer(first), _layer(second)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key in KEYS:
         left, right = _row(key, one.leaves[key]), _row(key, other.leaves[key])
         if (left["value"], left["word"]) != (right["value"], right["word"]):
