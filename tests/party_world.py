@@ -104,7 +104,7 @@ class PartyWorld:
         return CatalogueEntry.model_validate(
             {
                 "id": f"res.{node}", "version": 1, "name_zh": "表", "name_en": "table", "owner": f"org.{node}",
-                "class": "health", "grade": "important", "update_frequency_days": 30,
+                "class": "health", "grade": "general", "update_frequency_days": 30,
                 "operation_attribute": "conditional", "eligibility": {"checked_by": "office", "checked_on": "2026-01-05"},
                 "storage": Storage(path="table.csv"), "columns": columns,
             }
