@@ -37,12 +37,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from factory.agency import register
 from factory.agency.service import ServiceRefusedError
-from factory.agency.tables import protected_tables
+from factory.agency.tables import Protected, protected_tables
+from factory.agency.tops import NotASetError
 from factory.errors import FactoryError
 from nodes.contract import canonical
 from nodes.contract.canonical import JsonObject, JsonValue
@@ -78,6 +80,9 @@ FRACTION_MAX = 0.25
 """Farthest that a noisy value may lie from a whole number; honest ones stay within 16 standard deviations of it, but
 with probability below 2**-180 per number."""
 
+_SIGNED = frozenset({"sum", "moment"})
+"""Parts that may be below zero."""
+
 _SESSION: TypeAdapter[str] = TypeAdapter(Name)
 
 _SCHEMA = """
@@ -88,6 +93,7 @@ CREATE TABLE IF NOT EXISTS openings (
 CREATE TABLE IF NOT EXISTS keys (
     session_id TEXT PRIMARY KEY, key_sha256 TEXT NOT NULL, made_at TEXT NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE IF NOT EXISTS releases (session_id TEXT PRIMARY KEY, grant_id TEXT NOT NULL, numbers BLOB NOT NULL) STRICT;
 """
 
 
@@ -207,28 +213,38 @@ class DecryptionService:
         if stored is not None:
             return stored
         try:
-            values = self._open(request)
+            body, tables = self._protect(request, grant, self._open(request))
+        except NotASetError as error:
+            self._destroy(request.session_id)
+            raise DecryptionRefusedError(RefusalCode.TASK_PROTOCOL, str(error)) from None
         except DecryptionRefusedError:
             self._destroy(request.session_id)
             raise
-        tables = canonical.dumps(protected_tables(request.parameters, values, grant.thresholds))
-        body: JsonObject = {
-            "cell_min": grant.thresholds.cell_min,
-            "contributors": list(request.contributors),
-            "grant_sha256": request.grant_sha256,
-            "parameters_sha256": request.parameters.sha256,
-            "round_base": grant.thresholds.round_base,
-            "session_id": request.session_id,
-            "sum_sha256": [sha256_hex(part) for part in request.sums],
-            "suppressed": _suppressed(tables),
-        }
+        self._destroy(request.session_id)
+        return body, (tables,)
+
+    def _protect(self, request: _Request, grant: Grant, values: Sequence[int]) -> tuple[JsonObject, bytes]:
+        """Protect opened sums against what was released before, and enter them into the register in one step."""
+        parties = [party for node in request.contributors if (party := grant.party(node)) is not None]
+        rows = register.rows_of(parties, request.parameters.columns)
         with self._books() as books:
+            books.execute("BEGIN IMMEDIATE")
+            earlier = [
+                register.Release.from_json(grant_id, canonical.loads(numbers, size_max=len(numbers)))
+                for grant_id, numbers in books.execute("SELECT grant_id, numbers FROM releases ORDER BY rowid")
+            ]
+            protected = protected_tables(request.parameters, values, grant.thresholds, rows=rows, earlier=earlier)
+            body, tables = _answer(request, protected), canonical.dumps(protected.document)
+            released = register.Release(grant.grant_id, rows, protected.numbers)
             books.execute(
                 "UPDATE openings SET body = ?, tables = ? WHERE session_id = ?",
                 (canonical.dumps(body), tables, request.session_id),
             )
-        self._destroy(request.session_id)
-        return body, (tables,)
+            books.execute(
+                "INSERT INTO releases VALUES (?, ?, ?)",
+                (request.session_id, grant.grant_id, canonical.dumps(released.as_json())),
+            )
+        return body, tables
 
     def _checked_grant(self, request: _Request, sender: str, actors: Actors) -> Grant:
         """Verify every signature on the grant, and that it is in force for this operator and these contributors."""
@@ -416,7 +432,7 @@ class DecryptionService:
         values = from_limbs(blocks, len(components))
         highest = VALUE_MAX * len(request.contributors)
         for component, value in zip(components, values, strict=True):
-            if abs(value) > highest or (component.part != "sum" and value < 0):
+            if abs(value) > highest or (component.part not in _SIGNED and value < 0):
                 raise DecryptionRefusedError(
                     RefusalCode.TASK_PROTOCOL, "expected counts of 0 or more and sums in range"
                 )
@@ -539,9 +555,19 @@ def _is_struck(status: Status, entry: Actor) -> bool:
     )
 
 
-def _suppressed(tables: bytes) -> int:
-    listed = cast(list[dict[str, Any]], canonical.loads(tables, size_max=len(tables))["tables"])
-    return sum(int(table["suppressed"]) for table in listed)
+def _answer(request: _Request, protected: Protected) -> JsonObject:
+    """Return the facts of an opening."""
+    return {
+        "cell_min": protected.document["cell_min"],
+        "contributors": list(request.contributors),
+        "grant_sha256": request.grant_sha256,
+        "parameters_sha256": request.parameters.sha256,
+        "round_base": protected.document["round_base"],
+        "rules": request.parameters.rules,
+        "session_id": request.session_id,
+        "sum_sha256": [sha256_hex(part) for part in request.sums],
+        "suppressed": protected.suppressed,
+    }
 
 
 def _paths(home: Path, session_id: str) -> tuple[Path, Path]:

@@ -2,23 +2,25 @@
 
 Three steps, for tables of no, one or two axes with their totals:
 
-1. *Primary* suppression: every cell or total with fewer than ``cell_min`` entities, but not none.
-2. *Complementary* suppression until, for an observer who knows every published number exactly
-   and that a suppressed cell is not empty, each suppressed cell can still take ``cell_min``
-   different values or more, up to ``cell_min`` at least. A table with totals is a circulation
-   in a network (cells are edges, totals are nodes), so the exact range of a cell is a
-   maximum flow; nothing is estimated.
+1. *Primary* suppression: every cell or total with fewer than ``cell_min`` entities, and what a
+   caller names besides (dominance, class disclosure, differences to earlier releases).
+2. *Complementary* suppression until an observer who knows every published number exactly, and
+   why each suppressed cell is missing, still cannot tell one small count from another: a cell
+   below the minimum can take every value below it, and no other one is a single value. A
+   table with totals is a circulation in a network (cells are edges, totals are nodes), so the
+   exact range of a cell is a maximum flow; nothing is estimated. Of a sum, every primary cell
+   can still move by a tenth both ways.
 3. *Controlled rounding* of what is published to multiples of a base: every number moves by
    less than one base and totals stay the sums of their parts. It reads published numbers
    alone, so it reveals nothing about suppressed ones.
 
-The published form does not tell primary from complementary suppression.
+Because the reason of a suppression is counted among what everybody knows, it may be published.
 
 Privacy:
-    Who reads a protected table learns its published numbers within the base, and for a
-    suppressed cell a range of at least ``cell_min`` values. Tables that share categories are
+    Who reads a protected table learns its published numbers within the base, and of a
+    suppressed cell its reason and the range above. Tables that share categories are
     protected together by ``protect_linked``: what is suppressed in one is in all; ranges are
-    verified per table, not over all jointly. Earlier tables from other data are not known here.
+    verified per table, not over all jointly. Earlier releases: ``factory.agency.register``.
 
 Source:
     Willenborg and de Waal, "Elements of Statistical Disclosure Control", 2001, chapters 4
@@ -28,14 +30,17 @@ Source:
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, product
 from typing import Literal
 
 Place = tuple[int | None, ...]
 """A cell: one index per axis, None for the total over that axis."""
-Reason = Literal["primary", "complementary"]
+Reason = Literal["threshold", "dominance", "class", "differencing", "complementary"]
+"""Why a place is suppressed; all but the last are primary. ``factory.federation.rules.REASONS`` has the words."""
+SPREAD = 10
+"""A suppressed sum must be able to move by one part in this many, both ways."""
 _ENDLESS = 2**62
 
 
@@ -46,10 +51,17 @@ class Table:
     Attributes:
         axes: labels per axis, none to two axes.
         counts: number of entities per cell, every cell of the cross product, 0 or more.
+        has_rest: the last label of each axis stands for everything that is not listed; that it is empty tells nothing.
     """
 
     axes: tuple[tuple[str, ...], ...]
     counts: Mapping[tuple[int, ...], int]
+    has_rest: bool = False
+
+    def is_rest(self, place: Place) -> bool:
+        """Whether a place is about what is not listed."""
+        ends = [len(axis) - 1 for axis in self.axes]
+        return self.has_rest and any(index == end for index, end in zip(place, ends, strict=True))
 
     def __post_init__(self) -> None:
         cells = set(product(*(range(len(axis)) for axis in self.axes)))
@@ -64,8 +76,7 @@ class ProtectedCell:
     Attributes:
         at: its place.
         count: published count, None if suppressed.
-        reason: why it is suppressed, empty if it is not. For the protecting service's own
-            checks; it is not part of the published form.
+        reason: why it is suppressed, empty if it is not.
     """
 
     at: Place
@@ -95,14 +106,16 @@ class ProtectedTable:
         return next(cell for cell in self.cells if cell.at == place)
 
 
-def protect(table: Table, cell_min: int, round_base: int, *, also: Collection[Place] = ()) -> ProtectedTable:
+def protect(
+    table: Table, cell_min: int, round_base: int, *, also: Mapping[Place, Reason] | None = None
+) -> ProtectedTable:
     """Suppress and round one table.
 
     Args:
         table: exact counts.
         cell_min: fewest entities behind a published number.
         round_base: published counts are multiples of this; 1 leaves them exact.
-        also: places to suppress in any case, because a linked table does.
+        also: places to suppress in any case, and why.
 
     Raises:
         ValueError: ``cell_min`` or ``round_base`` below 1.
@@ -115,8 +128,16 @@ def protect(table: Table, cell_min: int, round_base: int, *, also: Collection[Pl
     )
 
 
-def suppression(table: Table, cell_min: int, *, also: Collection[Place] = ()) -> dict[Place, Reason]:
+def suppression(
+    table: Table, cell_min: int, *, also: Mapping[Place, Reason] | None = None, hides_empty: bool = False
+) -> dict[Place, Reason]:
     """Return which places must not be published, and why; see the module text.
+
+    Args:
+        table: exact counts.
+        cell_min: fewest entities behind a published number.
+        also: places to suppress in any case, and why.
+        hides_empty: empty places are suppressed as small ones are.
 
     Raises:
         ValueError: ``cell_min`` below 1.
@@ -124,40 +145,117 @@ def suppression(table: Table, cell_min: int, *, also: Collection[Place] = ()) ->
     if cell_min < 1:
         raise ValueError("expected cell_min of 1 or more")
     totals = with_totals(table.counts, table.axes)
-    reasons: dict[Place, Reason] = {place: "primary" for place, value in totals.items() if 0 < value < cell_min}
-    for place in also:
-        reasons.setdefault(place, "complementary")
-    while reasons:
-        network = _Network(totals, frozenset(reasons))
-        weak = next((place for place in sorted(reasons, key=_order) if not network.is_wide(place, cell_min)), None)
-        if weak is None:
-            break
-        added = network.partners(weak)
-        if not added:  # nothing is left that could hide it: everything that is not empty goes
-            added = {place for place, value in totals.items() if value and place not in reasons}
-        if not added:  # only empty cells are published; an empty cell forced in by a linked table stays as it is
-            break
-        reasons |= dict.fromkeys(added, "complementary")
+    reasons: dict[Place, Reason] = {
+        place: "threshold"
+        for place, value in totals.items()
+        if value < cell_min and (value or (hides_empty and not table.is_rest(place)))
+    }
+    for place, reason in (also or {}).items():
+        reasons.setdefault(place, reason)
+    lowest = 0 if hides_empty else 1
+
+    def known(place: Place) -> tuple[int, int]:
+        """Range of a suppressed place that its reason alone gives away."""
+        match reasons.get(place):
+            case "threshold":
+                return lowest, cell_min - 1
+            case "class":
+                return 0, _ENDLESS
+        return (cell_min, _ENDLESS) if totals[place] else (0, 0)
+
+    def needed(place: Place) -> tuple[int, int, int]:
+        """How far up, how far down, and how far in all a place must be able to move."""
+        value = totals[place]
+        match reasons.get(place):
+            case "threshold":
+                return cell_min - 1 - value, value - lowest, 0
+            case "class":
+                return 0, 0, cell_min - 1
+        return 0, 0, 1 if value and cell_min > 1 else 0
+
+    _complete(totals, reasons, known, needed)
     return reasons
 
 
-def protect_linked(tables: Sequence[Table], columns: Sequence[Sequence[str]], cell_min: int) -> list[frozenset[Place]]:
+def suppression_of_sums(table: Table, reasons: Mapping[Place, Reason]) -> dict[Place, Reason]:
+    """Return ``reasons`` with what must go besides, so that no suppressed sum can be worked out closely.
+
+    Args:
+        table: sizes of the sums (of absolute values, where values may be negative) in the place of counts.
+        reasons: what is suppressed already, and why.
+    """
+    totals = with_totals(table.counts, table.axes)
+    found = dict(reasons)
+
+    def needed(place: Place) -> tuple[int, int, int]:
+        spread = -(-totals[place] // SPREAD)
+        return (0, 0, 0) if found.get(place, "complementary") == "complementary" else (spread, spread, 0)
+
+    _complete(totals, found, lambda _: (0, _ENDLESS), needed)
+    return found
+
+
+def _complete(
+    totals: Mapping[Place, int],
+    reasons: dict[Place, Reason],
+    known: Callable[[Place], tuple[int, int]],
+    needed: Callable[[Place], tuple[int, int, int]],
+) -> None:
+    """Add complementary places to ``reasons`` until every suppressed one can move as far as it must.
+
+    No more is asked than is left when everything that is not empty is suppressed: reasons alone may narrow a place,
+    as two small cells beneath a small total narrow each other.
+    """
+    hideable = {place for place, value in totals.items() if value} | set(reasons)
+    widest = _Network(totals, {place: known(place) for place in hideable})
+    demands = {place: widest.clipped(place, needed(place)) for place in hideable}
+    while reasons:
+        network = _Network(totals, {place: known(place) for place in reasons})
+        weak = next(
+            (
+                place
+                for place in sorted(reasons, key=_order)
+                if network.clipped(place, demands[place]) != demands[place]
+            ),
+            None,
+        )
+        if weak is None:
+            return
+        added = network.partners(weak, demands[weak], {place: known(place) for place in hideable - set(reasons)})
+        if not added:  # nothing is left that could hide it: everything that is not empty goes
+            added = {place for place, value in totals.items() if value and place not in reasons}
+        if not added:  # only empty cells are published; an empty cell forced in by a linked table stays as it is
+            return
+        reasons |= dict.fromkeys(added, "complementary")
+
+
+def protect_linked(
+    tables: Sequence[Table],
+    columns: Sequence[Sequence[str]],
+    cell_min: int,
+    *,
+    primary: Sequence[Mapping[Place, Reason]] = (),
+    hides_empty: bool = False,
+) -> list[dict[Place, Reason]]:
     """Return suppressed places of tables over the same entities, suppressing a shared cell in all of them.
 
     Args:
         tables: exact counts.
         columns: per table the column behind each axis; equal columns have equal labels.
         cell_min: fewest entities behind a published number.
+        primary: per table, places to suppress in any case, and why.
+        hides_empty: empty places are suppressed as small ones are.
     """
+    given = list(primary) or [{} for _ in tables]
     shared: set[frozenset[tuple[str, int]]] = set()
     while True:
         before = len(shared)
         found = []
-        for table, names in zip(tables, columns, strict=True):
+        for table, names, own in zip(tables, columns, given, strict=True):
             places = with_totals(table.counts, table.axes)
-            also = [place for place in places if _key(place, names) in shared]
-            suppressed = frozenset(suppression(table, cell_min, also=also))
-            shared |= {_key(place, names) for place in suppressed}
+            linked: dict[Place, Reason] = {place: "complementary" for place in places if key(place, names) in shared}
+            suppressed = suppression(table, cell_min, also=linked | dict(own), hides_empty=hides_empty)
+            shared |= {key(place, names) for place in suppressed}
             found.append(suppressed)
         if len(shared) == before:
             return found
@@ -213,7 +311,8 @@ def _order(place: Place) -> tuple[int, ...]:
     return tuple(-1 if index is None else index for index in place)
 
 
-def _key(place: Place, names: Sequence[str]) -> frozenset[tuple[str, int]]:
+def key(place: Place, names: Sequence[str]) -> frozenset[tuple[str, int]]:
+    """Return what a place is about: columns with the index of their category, whichever table it is in."""
     return frozenset((name, index) for name, index in zip(names, place, strict=True) if index is not None)
 
 
@@ -250,9 +349,9 @@ class _Arc:
 class _Network:
     """What an observer can work out about the suppressed places of one table."""
 
-    def __init__(self, totals: Mapping[Place, int], suppressed: frozenset[Place]) -> None:
+    def __init__(self, totals: Mapping[Place, int], known: Mapping[Place, tuple[int, int]]) -> None:
         self._totals = totals
-        self._suppressed = suppressed
+        self._known = known
         self._arcs: dict[str, list[_Arc]] = {}
         if totals and () not in totals:
             for place in totals:
@@ -260,49 +359,60 @@ class _Network:
                 self._arcs.setdefault(source, []).append(_Arc(place, 1, target))
                 self._arcs.setdefault(target, []).append(_Arc(place, -1, source))
 
-    def is_wide(self, place: Place, cell_min: int) -> bool:
-        """Whether the range of a suppressed place has ``cell_min`` values and reaches ``cell_min``."""
-        if place == ():
-            return True
-        value = self._totals[place]
-        if value == 0:  # suppressed because of a linked table; being empty is not a small count
-            return True
+    def clipped(self, place: Place, needed: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return how far up, down and in all a suppressed place can move, as far as that is needed."""
+        up_min, down_min, span_min = needed
+        if place == () or not any(needed):
+            return needed
+        low, high = self._known[place]
+        value, limit = self._totals[place], max(needed)
         source, target = _ends(place)
-        up = self._flow(target, source, place, limit=2 * cell_min)
-        down = min(value - 1, self._flow(source, target, place, limit=2 * cell_min))
-        return up + down >= cell_min - 1 and value + up >= cell_min
+        up = min(high - value, self._flow(target, source, place, limit=limit))
+        down = min(value - low, self._flow(source, target, place, limit=limit))
+        return min(up, up_min), min(down, down_min), min(up + down, span_min)
 
-    def partners(self, place: Place) -> set[Place]:
-        """Return the cheapest places to suppress as well, so that ``place`` can grow; empty if there are none."""
+    def partners(self, place: Place, demand: tuple[int, int, int], free: Mapping[Place, tuple[int, int]]) -> set[Place]:
+        """Return the cheapest places to suppress as well, so that ``place`` can move further; empty if there are none.
+
+        Args:
+            place: cannot move as far as it must.
+            demand: how far up, down and in all it must.
+            free: places that may be suppressed, with what would be known of them.
+        """
+        up_min, down_min, span_min = demand
         source, target = _ends(place)
-        path = self._cheapest(target, source, place)
-        added = {arc.place for arc in path} - self._suppressed
-        if added:
-            return added
-        # It can grow already, yet not far enough or not shrink: give it one more neighbour.
-        near = {source, target}
-        free = [p for p, v in self._totals.items() if v and p not in self._suppressed and near & set(_ends(p))]
-        return {min(free, key=lambda p: (self._totals[p], _order(p)))} if free else set()
+        for start, end, wanted in ((target, source, max(up_min, span_min)), (source, target, max(down_min, span_min))):
+            change = dict.fromkeys((*self._known, *free), 0)
+            missing = wanted - self._flow(start, end, place, limit=wanted, change=change)
+            for room_min in (missing, 1):  # one path with room enough before several narrow ones
+                path = self._cheapest(start, end, place, change, free, room_min) if missing > 0 else []
+                added = {arc.place for arc in path} - set(self._known)
+                if added:
+                    return added
+        return set()
 
-    def _flow(self, source: str, target: str, without: Place, *, limit: int) -> int:
-        """Maximum flow through the other suppressed places, counted up to ``limit``."""
-        change = dict.fromkeys(self._suppressed, 0)
+    def _flow(
+        self, source: str, target: str, without: Place, *, limit: int, change: dict[Place, int] | None = None
+    ) -> int:
+        """Maximum flow through the other suppressed places, counted up to ``limit``; ``change`` gets what moved."""
+        if change is None:
+            change = dict.fromkeys(self._known, 0)
         total = 0
         while total < limit:
             path = self._augmenting(source, target, without, change)
             if path is None:
                 break
-            step = min(limit - total, *(self._room(arc, change) for arc in path))
+            step = min(limit - total, *(self._room(arc, change, self._known) for arc in path))
             for arc in path:
                 change[arc.place] += arc.sign * step
             total += step
         return total
 
-    def _room(self, arc: _Arc, change: Mapping[Place, int]) -> int:
-        """How far a place may still move: up without end, down to one entity (an empty one not at all)."""
-        if arc.sign > 0:
-            return _ENDLESS
-        return max(0, self._totals[arc.place] + change[arc.place] - min(1, self._totals[arc.place]))
+    def _room(self, arc: _Arc, change: Mapping[Place, int], known: Mapping[Place, tuple[int, int]]) -> int:
+        """How far a place may still move within what is known of it."""
+        low, high = known[arc.place]
+        value = self._totals[arc.place] + change[arc.place]
+        return max(0, high - value if arc.sign > 0 else value - low)
 
     def _augmenting(self, source: str, target: str, without: Place, change: Mapping[Place, int]) -> list[_Arc] | None:
         found: dict[str, tuple[str, _Arc]] = {}
@@ -310,9 +420,9 @@ class _Network:
         while queue:
             node = queue.popleft()
             for arc in self._arcs.get(node, ()):
-                if arc.place not in self._suppressed or arc.place == without or arc.target in found:
+                if arc.place not in self._known or arc.place == without or arc.target in found:
                     continue
-                if arc.target == source or self._room(arc, change) < 1:
+                if arc.target == source or self._room(arc, change, self._known) < 1:
                     continue
                 found[arc.target] = (node, arc)
                 if arc.target == target:
@@ -320,8 +430,17 @@ class _Network:
                 queue.append(arc.target)
         return None
 
-    def _cheapest(self, source: str, target: str, without: Place) -> list[_Arc]:
-        """Shortest path over places that are not empty; a place costs its count, or nothing if it is suppressed."""
+    def _cheapest(  # noqa: PLR0917  the state of one search
+        self,
+        source: str,
+        target: str,
+        without: Place,
+        change: Mapping[Place, int],
+        free: Mapping[Place, tuple[int, int]],
+        room_min: int,
+    ) -> list[_Arc]:
+        """Shortest path with room left; a place costs its count, or nothing if it is suppressed."""
+        known = {**free, **self._known}
         best, tick = {source: 0}, count()
         found: dict[str, tuple[str, _Arc]] = {}
         heap: list[tuple[int, int, str]] = [(0, next(tick), source)]
@@ -332,10 +451,9 @@ class _Network:
             if cost > best[node]:
                 continue
             for arc in self._arcs.get(node, ()):
-                value = self._totals[arc.place]
-                if arc.place == without or value == 0 or (arc.sign < 0 and value < 2):
+                if arc.place == without or arc.place not in known or self._room(arc, change, known) < room_min:
                     continue
-                price = cost + (0 if arc.place in self._suppressed else value)
+                price = cost + (0 if arc.place in self._known else self._totals[arc.place])
                 if price < best.get(arc.target, _ENDLESS):
                     best[arc.target], found[arc.target] = price, (node, arc)
                     heapq.heappush(heap, (price, next(tick), arc.target))

@@ -117,7 +117,7 @@ def build(
     runs = close_session(session)
     require_nodes(runs, statistics.contributors)
     tables = tuple(page_table(table, recipe.presentation) for table in statistics.tables)
-    suppressed = sum(int(table["suppressed"]) for table in statistics.tables)
+    suppressed = int(statistics.facts["suppressed"])
     page = _page(recipe, tables, statistics, suppressed)
     return Built(
         recipe=recipe,
@@ -133,8 +133,8 @@ def build(
         node_runs=runs,
         mechanisms=MECHANISMS,
         learns=LEARNS,
-        cell_min=recipe.thresholds.cell_min,
-        round_base=recipe.thresholds.round_base,
+        cell_min=int(statistics.facts["cell_min"]),
+        round_base=int(statistics.facts["round_base"]),
         suppressed=suppressed,
         started_at=started,
         finished_at=now(),
@@ -165,7 +165,7 @@ def page_table(table: Mapping[str, Any], presentation: Mapping[str, Presentation
     def cell(*at: str) -> Cell:
         value = found[at]
         if value["value"] is None:
-            return Cell(None, "suppressed") if value["state"] == "suppressed" else Cell("0", "")
+            return Cell(None, value["reason"]) if value["state"] == "suppressed" else Cell("0", "")
         return Cell(_scaled(int(value["value"]), scale))
 
     if not axes:

@@ -248,6 +248,10 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
     fewest = max(CONTRIBUTORS_MIN, context.grant.thresholds.contributors_min)
     if len(set(context.order.parties)) < fewest:
         raise TaskRefusedError(RefusalCode.GRANT_THRESHOLD, f"expected at least {fewest} parties in the order")
+    if len(set(context.order.parties)) > parameters.departments:
+        raise TaskRefusedError(
+            RefusalCode.TASK_PARAMETERS, f"expected at most {parameters.departments} parties, as the parameters say"
+        )
     if len(context.tables) != 1:
         raise TaskRefusedError(RefusalCode.TASK_PARAMETERS, f"expected one resource, got {len(context.tables)}")
     table = next(iter(context.tables.values()))

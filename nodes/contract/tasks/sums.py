@@ -10,6 +10,7 @@ Privacy:
     rows outside the declared categories, or without a value, count as ``other``.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -22,6 +23,8 @@ from nodes.contract.errors import MalformedError
 from nodes.contract.messages import Hex32, Message, Name, Part, Text, Time
 from nodes.contract.parameters import CKKS_SUMS
 from nodes.contract.signing import sha256_hex
+from nodes.contract.tasks.studies import Study
+from nodes.contract.tasks.tops import TOPS
 
 TASK = "sums.ckks"
 ENCRYPT = "sums.encrypt"
@@ -33,11 +36,18 @@ CONTRIBUTORS_MIN = 3
 COMPONENTS_MAX = 8192
 VALUE_MAX = 2**47 - 1
 """Largest component of one node, so that two limbs of 24 bits hold it and 32 nodes stay below 2**53."""
+DEPARTMENTS_MAX = 32
 OTHER = "other"
+WITH_DOMINANCE = frozenset({"grant", "abs", "bundesbank", "acro", "strict"})
+"""Rule sets that ask for the largest contributions to a sum."""
 SLOTS = CKKS_SUMS.degree // 2
 
 Cell = tuple[int, ...]
 """Place in a table: one category index per axis; the last index of an axis is ``other``."""
+
+
+_PERIODS = {"year": r"\d{4}", "quarter": r"\d{4}-Q[1-4]", "month": r"\d{4}-(0[1-9]|1[0-2])"}
+_PERIOD_EXAMPLES = {"year": "2024", "quarter": "2024-Q1", "month": "2024-03"}
 
 
 class Category(Part):
@@ -48,14 +58,22 @@ class Category(Part):
         values: accepted texts; or, with ``edges``, names of the bands.
         edges: ascending whole numbers that cut a numeric column into bands: the first name
             is below ``edges[0]``, the last from ``edges[-1]`` on.
+        period: the column holds dates (``2024-03-01``), of which the year, quarter or month
+            counts; values are then ``2024``, ``2024-Q1`` or ``2024-03``, in order of time.
     """
 
     column: Text
     values: Annotated[tuple[Text, ...], Field(min_length=1, max_length=200, strict=False)]
     edges: Annotated[tuple[Annotated[int, Field(ge=-(2**40), le=2**40)], ...], Field(max_length=199, strict=False)] = ()
+    period: Literal["year", "quarter", "month"] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Category":
+        if self.period is not None:
+            if self.edges or not all(re.fullmatch(_PERIODS[self.period], value) for value in self.values):
+                raise ValueError(f"periods such as {_PERIOD_EXAMPLES[self.period]}, and no edges")
+            if list(self.values) != sorted(self.values):
+                raise ValueError("periods in order of time")
         if len(set(self.values)) != len(self.values) or OTHER in self.values:
             raise ValueError(f"each value once, and none called {OTHER}")
         if self.edges and (len(self.values) != len(self.edges) + 1 or list(self.edges) != sorted(set(self.edges))):
@@ -76,6 +94,7 @@ class Measure(Part):
         lower, upper: public bounds in scaled units to which values are cut, to limit what one row can add.
         squares: also sum the squares, for a standard deviation beside the mean.
         round_to: published sums are multiples of this many scaled units.
+        sensitive: columns of ``by`` that say something nobody may learn of a whole group (class disclosure).
     """
 
     name: Name
@@ -87,6 +106,7 @@ class Measure(Part):
     upper: Annotated[int, Field(ge=-VALUE_MAX, le=VALUE_MAX)] | None = None
     squares: bool = False
     round_to: Annotated[int, Field(ge=1, le=10**9)] = 1
+    sensitive: Annotated[tuple[Text, ...], Field(max_length=2, strict=False)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Measure":
@@ -100,14 +120,14 @@ class Measure(Part):
             raise ValueError("squares only with a mean")
         if self.lower is not None and self.upper is not None and self.lower >= self.upper:
             raise ValueError("lower below upper")
+        if not set(self.sensitive) <= set(self.by):
+            raise ValueError("sensitive columns are among those of the table")
         return self
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """What each cell consists of."""
-        if self.column is None:
-            return ("count",)
-        return ("count", "sum", "squares") if self.squares else ("count", "sum")
+    def may_be_negative(self) -> bool:
+        """Whether a value may be below zero, so that contributions are compared by size."""
+        return self.lower is None or self.lower < 0
 
 
 class SumsParameters(Part):
@@ -115,23 +135,34 @@ class SumsParameters(Part):
 
     Attributes:
         parameter_set: named CKKS set.
+        rules: named rule set of disclosure control; the grant's thresholds hold besides.
+        departments: most departments that may contribute; sizes the part from which dominance is judged.
         measures: the tables.
-        categories: one list per column that a table is broken down by.
+        studies: statistics that are more than a table.
+        categories: one list per column that a table or study is broken down by.
     """
 
     version: Literal[1] = 1
     parameter_set: Literal["ckks-8192-sums-v1"] = "ckks-8192-sums-v1"
+    rules: Literal["grant", "opensafely", "abs", "bundesbank", "acro", "strict"] = "grant"
+    departments: Annotated[int, Field(ge=CONTRIBUTORS_MIN, le=DEPARTMENTS_MAX)] = 8
     measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=50, strict=False)]
+    studies: Annotated[tuple[Study, ...], Field(max_length=50, strict=False)] = ()
     categories: Annotated[tuple[Category, ...], Field(max_length=50, strict=False)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "SumsParameters":
-        names = [measure.name for measure in self.measures]
+        names = [*(measure.name for measure in self.measures), *(study.name for study in self.studies)]
         listed = [category.column for category in self.categories]
         if len(set(names)) != len(names) or len(set(listed)) != len(listed):
             raise ValueError("each name and each category list once")
-        if not {column for measure in self.measures for column in measure.by} <= set(listed):
-            raise ValueError("a category list for every column of a table")
+        if not {column for item in self.measures for column in item.by} <= set(listed) or not {
+            column for study in self.studies for column in study.groups
+        } <= set(listed):
+            raise ValueError("a category list for every column of a table or study")
+        for study in self.studies:
+            if study.label is not None and study.positive not in self.category(study.label).values:
+                raise ValueError("the positive value of a study is one of its column's values")
         magnitudes = [(measure.column, measure.by) for measure in self.measures if measure.column is not None]
         if len(set(magnitudes)) != len(magnitudes):
             raise ValueError("a sum or a mean of a column by the same columns, not both: their ratio is an exact count")
@@ -145,6 +176,8 @@ class SumsParameters(Part):
         found: dict[str, None] = {}
         for measure in self.measures:
             found |= dict.fromkeys(column for column in (measure.column, *measure.by) if column is not None)
+        for study in self.studies:
+            found |= dict.fromkeys(study.columns)
         return tuple(found)
 
     def category(self, column: str) -> Category:
@@ -154,6 +187,25 @@ class SumsParameters(Part):
     def axes(self, measure: Measure) -> tuple[tuple[str, ...], ...]:
         """Return the labels of each axis of a table, ``other`` last."""
         return tuple((*self.category(column).values, OTHER) for column in measure.by)
+
+    def parts(self, measure: Measure) -> tuple[str, ...]:
+        """Return what each cell of a table consists of."""
+        if measure.column is None:
+            return ("count",)
+        found = ["count", "sum"] + ["squares"] * measure.squares
+        if self.rules in WITH_DOMINANCE:
+            found += ["size"] * measure.may_be_negative
+            found += [power_part(number) for number in range(1, self.powers + 1)]
+        return tuple(found)
+
+    @property
+    def powers(self) -> int:
+        """How many power sums of the largest contributions a cell has."""
+        return TOPS * self.departments
+
+    def study_axes(self, study: Study) -> tuple[tuple[str, ...], ...]:
+        """Return the labels of each axis of what a study counts, ``other`` last."""
+        return tuple((*self.category(column).values, OTHER) for column in study.by)
 
     @property
     def sha256(self) -> str:
@@ -166,9 +218,10 @@ class Component:
     """One number of the vector.
 
     Attributes:
-        measure: index in the parameters.
+        measure: index in the parameters: of the measures, then of the studies.
         cell: place in its table.
-        part: ``count``, ``sum`` or ``squares``.
+        part: ``count``, ``sum``, ``squares``, ``size`` (sum of the sizes, where values may be negative), or a
+            power sum of the largest contributions; in a study also ``moment``.
     """
 
     measure: int
@@ -178,12 +231,23 @@ class Component:
 
 def layout(parameters: SumsParameters) -> tuple[Component, ...]:
     """Return what each place of the vector holds; both sides derive it from the parameters."""
-    return tuple(
+    tables = tuple(
         Component(index, cell, part)
         for index, measure in enumerate(parameters.measures)
         for cell in product(*(range(len(axis)) for axis in parameters.axes(measure)))
-        for part in measure.parts
+        for part in parameters.parts(measure)
     )
+    studies = tuple(
+        Component(index, cell, part)
+        for index, study in enumerate(parameters.studies, start=len(parameters.measures))
+        for part, cell in study.places([len(axis) for axis in parameters.study_axes(study)])
+    )
+    return tables + studies
+
+
+def power_part(number: int) -> str:
+    """Return the name of the part that holds power sum ``number``, from 1."""
+    return f"power{number}"
 
 
 def to_limbs(values: Sequence[int]) -> list[list[int]]:

@@ -646,7 +646,7 @@ def test_the_opened_tables_equal_the_pooled_rows_where_they_are_published(world:
             seen += 1
     assert seen >= 6
     by_kind = {cell["at"][0]: cell for cell in tables["by-kind"]["cells"]}
-    assert by_kind["c"] == {"at": ["c"], "value": None, "state": "suppressed"}
+    assert by_kind["c"] == {"at": ["c"], "value": None, "state": "suppressed", "reason": "threshold"}
     assert by_kind["*"]["value"] == len(pooled)
     assert sum(1 for cell in by_kind.values() if cell["state"] == "suppressed") >= 2
     assert statistics.facts["suppressed"] == sum(table["suppressed"] for table in statistics.tables)
@@ -656,12 +656,16 @@ def test_the_opened_tables_equal_the_pooled_rows_where_they_are_published(world:
     assert closed.body["sum_sha256"] == [sha256_hex(part) for part in statistics.sums]
 
 
-def test_rounded_counts_are_multiples_of_the_base_and_no_reason_is_told_apart(world: World) -> None:
-    for table in world.compute().tables:
+def test_rounded_counts_are_multiples_of_the_base_and_each_suppression_says_why(world: World) -> None:
+    statistics = world.compute()
+    reasons = canonical.loads(statistics.tables_bytes, size_max=10**6)["reasons"]
+    for table in statistics.tables:
         for cell in table["cells"]:
             if table["kind"] in {"count", "crosstab"} and cell["value"] is not None:
                 assert cell["value"] % 5 == 0
-            assert set(cell) - {"deviation"} == {"at", "value", "state"}
+            told = {"reason"} if cell["state"] == "suppressed" else set()
+            assert set(cell) - {"deviation"} == {"at", "value", "state"} | told
+            assert not told or {"zh", "en"} == set(reasons[cell["reason"]])
             assert cell["state"] in {"published", "suppressed", "empty"}
 
 
