@@ -21,6 +21,12 @@ class UnsignedReportError(FactoryError):
     code = "report.unsigned"
 
 
+class ReportPagesError(FactoryError):
+    """A page of a report cannot be set."""
+
+    code = "report.pages"
+
+
 @app.callback()
 def _group() -> None:
     """监督报告 | Reports for supervisors."""
@@ -34,15 +40,17 @@ def quality(
         Path, typer.Option("--trust", help="机构的信任数据目录 | the agency's trust data, with root.json")
     ],
     out: Annotated[Path, typer.Option("--out", help="输出目录 | folder for the pages")] = Path("quality-portfolio"),
+    with_pdf: Annotated[bool, typer.Option("--pdf", help="附 PDF | also PDF (extra `reports`)")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")] = False,
 ) -> None:
     """全部部门的质量总览：排名、暂停与逾期 | Quality of all departments: ranking, held, overdue.
 
     Exit 1 when a resource is held or an order is overdue.
 
-    Example: shufang report quality reports/ --trust trust/ --out portfolio
+    Example: shufang report quality reports/ --trust trust/ --out portfolio --pdf
     """
-    from quality.portfolio import html, portfolio
+    from quality.errors import QualityError
+    from quality.portfolio import html, pdf, portfolio
 
     now = datetime.now(UTC).replace(microsecond=0)
     document = portfolio(verified(reports, trust, now=now), today=now.astimezone(_CHINA).date())
@@ -50,6 +58,11 @@ def quality(
     (out / "portfolio.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
     for lang in ("zh", "en"):
         (out / f"portfolio.{lang}.html").write_text(html(document, lang=lang), encoding="utf-8")
+        try:
+            if with_pdf:
+                (out / f"portfolio.{lang}.pdf").write_bytes(pdf(document, lang=lang))
+        except QualityError as error:
+            raise ReportPagesError(str(error)) from error
     lines = [
         f"{row['rank'] or '—':>3}  {_score(row):>7}  {row['title_zh']}  暂停 held {row['held']}  "
         f"逾期 overdue {row['overdue']}"

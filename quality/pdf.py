@@ -14,7 +14,7 @@ from quality.charts import hundredths, radar, trend
 from quality.errors import ReportError
 from quality.indicators import INDICATORS
 from quality.projection import check_report
-from quality.report import Language, figures, heat, matrix, signature_text
+from quality.report import Language, figures, heat, matrix, moment, signature_text
 from quality.words import GRADE, ORIGIN, REASON, SEVERITY, STATE, STATUS, TEXT
 
 _FONT = "Noto Sans CJK SC"
@@ -66,6 +66,11 @@ def typeset(template: str, document: Mapping[str, Any]) -> bytes:
     return done
 
 
+def counted(title: str, count: int, lang: Language) -> str:
+    """Return a heading with how many follow."""
+    return f"{title}（{count}）" if lang == "zh" else f"{title} ({count})"
+
+
 def picture(svg: str) -> str:
     """Return a chart with the font that the document has."""
     return svg.replace("<svg ", f'<svg font-family="{_FONT}" font-weight="500" ', 1)
@@ -111,15 +116,15 @@ class _View:
                 self._t(key)
                 for key in ("id", "columns", "rule", "severity", "checked", "failing", "rate", "allowed", "result")
             ],
-            "failed_title": f"{self._t('failed')}（{len(rules['fail', 'error'])}）",
+            "failed_title": counted(self._t("failed"), len(rules["fail", "error"]), self._lang),
             "failed_none": self._t("all_failed_none"),
             "failed": rules["fail", "error"],
-            "passed_title": f"{self._t('passed')}（{len(rules['pass',])}）",
+            "passed_title": counted(self._t("passed"), len(rules["pass",]), self._lang),
             "passed": rules["pass",],
-            "unassessed_title": f"{self._t('unassessed')}（{len(rules['not_assessed',])}）",
+            "unassessed_title": counted(self._t("unassessed"), len(rules["not_assessed",]), self._lang),
             "unassessed_head": [self._t(key) for key in ("id", "columns", "rule", "severity", "reason")],
             "unassessed": rules["not_assessed",],
-            "orders_title": f"{self._t('orders')}（{len(report.get('orders', []))}）",
+            "orders_title": counted(self._t("orders"), len(report.get("orders", [])), self._lang),
             "order_head": [
                 self._t(key) for key in ("order", "origin", "rule", "severity", "opened_on", "due_on", "state")
             ],
@@ -136,6 +141,7 @@ class _View:
             ),
             "digest_label": self._t("digest"),
             "digest": self._sha256 or "—",
+            "signature_title": self._t("signature"),
             "signature": signature_text(report, self._signature, self._lang),
             "updates_title": self._t("update"),
             "updates_head": [self._t("rule"), self._t("promised"), self._t("actual")],
@@ -166,8 +172,8 @@ class _View:
             ("owner", report["resource"]["owner"] or "—"),
             ("node", report["node"] or "—"),
             ("table", f"{rows} × {table['columns']} · {table['kind'].upper()}"),
-            ("assessed", report["assessed_at"].replace("T", " ").replace("Z", " UTC")),
-            ("delivered", (report["delivered_at"] or "—").replace("T", " ").replace("Z", " UTC")),
+            ("assessed", moment(report["assessed_at"], self._lang)),
+            ("delivered", moment(report["delivered_at"], self._lang)),
             ("suite", f"{suite['version']} · {suite['rules']} · {suite['sha256'][:12]}…"),
             ("engine", engine),
         )

@@ -14,12 +14,17 @@ from importlib import resources as package_files
 from typing import Any
 
 from quality.charts import bar, hundredths
+from quality.pdf import counted, typeset
 from quality.projection import check_report
-from quality.report import Language
+from quality.report import Language, moment
 from quality.words import GRADE, ORIGIN, SEVERITY, TEXT
 
 SCHEMA = "shufang.quality-portfolio/1"
-_FIVE = ".facts.five{grid-template-columns:repeat(5,1fr)}.facts.five b{font-size:24px}"
+_NUMERIC = {"rank", "resources", "held", "open", "overdue", "days", "due", "assessed"}
+_FIVE = (
+    ".score{display:flex;gap:10px;align-items:center}.score .bar{margin:0}"
+    ".facts.five{grid-template-columns:repeat(5,1fr)}.facts.five b{font-size:24px}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ def portfolio(signed: Sequence[Signed], *, today: date) -> dict[str, Any]:
         row["rank"] = None if row["score_x100"] is None else rank
     overdue = [
         {**order, "resource": row["id"], "department": row["department"], "title_zh": row["title_zh"],
-         "title_en": row["title_en"]}
+         "title_en": row["title_en"], "department_zh": row["department_zh"], "department_en": row["department_en"],
+         "days_overdue": (today - date.fromisoformat(order["due_on"])).days}
         for row in rows for order in row["orders"] if order["overdue"]
     ]  # fmt: skip
     return {
@@ -77,18 +83,22 @@ def html(document: Mapping[str, Any], *, lang: Language = "zh") -> str:
         return _WORDS[key][column]
 
     def table(keys: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        head = "".join(f"<th>{t(key)}</th>" for key in keys)
-        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+        kinds = ["n" if key in _NUMERIC else "" for key in keys]
+        head = "".join(f'<th class="{kind}">{t(key)}</th>' for key, kind in zip(keys, kinds, strict=True))
+        body = "".join(
+            "<tr>" + "".join(f'<td class="{kind}">{cell}</td>' for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
+            for row in rows
+        )
         return f"<table><tr>{head}</tr>{body}</table>"
 
     def score(row: Mapping[str, Any]) -> str:
         value = row["score_x100"]
         if value is None:
             return f'<span class="muted">{TEXT["not_assessed"][column]}</span>'
-        return f"<b>{hundredths(value)}</b> {bar(value, row['threshold_x100'], row['id'])}"
+        return f'<div class="score"><b>{hundredths(value)}</b>{bar(value, row["threshold_x100"], row["id"])}</div>'
 
     def title(row: Mapping[str, Any]) -> str:
-        return escape(str(row[f"title_{lang}"] or row["title_zh"] or row["id"]))
+        return escape(_of(row, "title", lang) or str(row["id"]))
 
     departments, held = document["departments"], [r for r in document["resources"] if r["verdict"] != "pass"]
     numbers = (
@@ -99,27 +109,28 @@ def html(document: Mapping[str, Any], *, lang: Language = "zh") -> str:
     ranking = table(
         ("rank", "department", "resources", "score", "held", "open", "overdue"),
         [
-            (str(row["rank"] or "—"), f"{title(row)} <code>{escape(row['id'])}</code>", str(row["resources"]),
+            (str(row["rank"] or "—"), f"{title(row)}<br><code>{escape(row['id'])}</code>", str(row["resources"]),
              score(row), _alarm(row["held"]), str(row["open"]), _alarm(row["overdue"]))
             for row in departments
         ],
     )  # fmt: skip
     late = table(
-        ("order", "department", "resource", "rule", "severity", "origin", "due"),
+        ("order", "department", "resource", "rule", "severity", "origin", "due", "days"),
         [
-            (f"<code>{escape(order['id'])}</code>", escape(order["department"]), title(order),
-             escape(order["rule"]) or "—", SEVERITY[order["severity"]][column], ORIGIN[order["kind"]][column],
-             f'<span class="bad">{escape(order["due_on"])}</span>')
+            (f"<code>{escape(order['id'])}</code>", escape(_of(order, "department", lang)), title(order),
+             f"<code>{escape(order['rule']) or '—'}</code>", SEVERITY[order["severity"]][column],
+             ORIGIN[order["kind"]][column], f'<span class="bad">{escape(order["due_on"])}</span>',
+             str(order["days_overdue"]))
             for order in document["overdue"]
         ],
     )  # fmt: skip
     listed = table(
         ("resource", "department", "score", "grade", "verdict", "assessed", "digest"),
         [
-            (f"{title(row)} <code>{escape(row['id'])}</code>", escape(row["department"]), score(row),
+            (f"{title(row)}<br><code>{escape(row['id'])}</code>", escape(_of(row, "department", lang)), score(row),
              GRADE[row["grade"]][column] if row["grade"] in GRADE else escape(row["grade"]),
              _chip(row["verdict"], TEXT[row["verdict"]][column]),
-             escape(row["assessed_at"][:10]), f"<code>{escape(row['sha256'][:12])}…</code>")
+             _day(row["assessed_at"]), f"<code>{escape(row['sha256'][:12])}…</code>")
             for row in document["resources"]
         ],
     )  # fmt: skip
@@ -135,6 +146,90 @@ def html(document: Mapping[str, Any], *, lang: Language = "zh") -> str:
         f"{late if document['overdue'] else none_late}"
         f"<h2>{t('all')}</h2>{listed}</section><footer>{t('note')}</footer></main></body></html>"
     )
+
+
+def pdf(document: Mapping[str, Any], *, lang: Language = "zh") -> bytes:
+    """Set a portfolio as PDF; equal documents give equal bytes.
+
+    Raises:
+        ReportError: the extra ``reports`` is not installed.
+    """
+    column = 0 if lang == "zh" else 1
+
+    def t(*keys: str) -> list[str]:
+        return [_WORDS[key][column] if key else "" for key in keys]
+
+    departments, overdue = document["departments"], document["overdue"]
+    held = sum(row["verdict"] != "pass" for row in document["resources"])
+    numbers = (
+        ("departments", len(departments), False), ("resources", len(document["resources"]), False),
+        ("held", held, held > 0), ("open", sum(row["open"] for row in departments), False),
+        ("overdue", len(overdue), bool(overdue)),
+    )  # fmt: skip
+    return typeset(
+        "portfolio.typ",
+        {
+            "lang": lang,
+            "date": [int(part) for part in document["date"].split("-")],
+            "day": document["date"],
+            "heading": t("heading")[0],
+            "footer": f"{t('heading')[0]} · {document['date']}",
+            "numbers": [{"label": t(key)[0], "value": str(value), "alarm": alarm} for key, value, alarm in numbers],
+            "ranking_title": t("ranking")[0],
+            "ranking_head": t("rank", "department", "resources", "score", "", "held", "open", "overdue"),
+            "ranking": [
+                {
+                    "rank": str(row["rank"] or "—"), "title": _of(row, "title", lang) or row["id"], "id": row["id"],
+                    "resources": str(row["resources"]), "held": str(row["held"]), "open": str(row["open"]),
+                    "overdue": str(row["overdue"]), **_gauge(row, column),
+                }
+                for row in departments
+            ],
+            "late_title": counted(t("late")[0], len(overdue), lang),
+            "late_none": t("none_late")[0],
+            "late_head": t("order", "department", "resource", "rule", "severity", "origin", "due", "days"),
+            "late": [
+                {
+                    "id": order["id"], "department": _of(order, "department", lang), "title": _of(order, "title", lang),
+                    "rule": order["rule"] or "—", "severity": SEVERITY[order["severity"]][column],
+                    "origin": ORIGIN[order["kind"]][column], "due_on": order["due_on"],
+                    "days": str(order["days_overdue"]),
+                }
+                for order in overdue
+            ],
+            "all_title": t("all")[0],
+            "all_head": t("resource", "department", "score", "", "grade", "verdict", "assessed", "digest"),
+            "all": [
+                {
+                    "title": _of(row, "title", lang) or row["id"], "id": row["id"],
+                    "department": _of(row, "department", lang),
+                    "grade": GRADE[row["grade"]][column] if row["grade"] in GRADE else row["grade"],
+                    "verdict": TEXT[row["verdict"]][column], "verdict_tone": "ok" if row["verdict"] == "pass" else "no",
+                    "assessed": _day(row["assessed_at"]), "sha256": f"{row['sha256'][:12]}…", **_gauge(row, column),
+                }
+                for row in document["resources"]
+            ],
+            "note": t("note")[0],
+        },
+    )  # fmt: skip
+
+
+def _day(text: str) -> str:
+    """Return the day of a time in China."""
+    return moment(text, "zh")[:10]
+
+
+def _gauge(row: Mapping[str, Any], column: int) -> dict[str, Any]:
+    value = row["score_x100"]
+    if value is None:
+        return {"score": TEXT["not_assessed"][column], "percent": None, "tone": "na"}
+    tone = "ok" if value >= row["threshold_x100"] else "no"
+    return {"score": hundredths(value), "percent": value / 100, "tone": tone}
+
+
+def _of(row: Mapping[str, Any], key: str, lang: Language) -> str:
+    """Return a text of a row in the language, else in Chinese, else what it is named by."""
+    return str(row.get(f"{key}_{lang}") or row.get(f"{key}_zh") or row.get(key) or "")
 
 
 def _resource(item: Signed, today: date) -> dict[str, Any]:
@@ -211,15 +306,16 @@ _WORDS: dict[str, tuple[str, str]] = {
     "severity": ("级别", "Severity"),
     "origin": ("来源", "Origin"),
     "due": ("期限", "Due"),
+    "days": ("逾期天数", "Days overdue"),
     "grade": ("等级", "Grade"),
     "verdict": ("结论", "Verdict"),
     "assessed": ("评估日", "Assessed"),
     "digest": ("报告摘要", "Report digest"),
     "note": (
-        "全部数字来自各部门节点签名的质量报告，签名已逐份验证；部门得分为其已评估资源得分的平均。",
+        "全部数字来自各部门节点签名的质量报告，签名已逐份验证；部门得分为其已评估资源得分的平均，名次按得分排列。",
         (
             "Every figure comes from reports signed by the departments' nodes, each signature verified; a department's "
-            "score is the mean of its assessed resources."
+            "score is the mean of its assessed resources, and ranks go by it."
         ),
     ),
 }

@@ -5,6 +5,7 @@ or English; equal JSON gives equal bytes. Failures stand before everything that 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from html import escape
 from importlib import resources
@@ -16,6 +17,7 @@ from quality.words import GRADE, ORIGIN, REASON, SEVERITY, STATE, STATUS, TEXT
 
 Language: TypeAlias = Literal["zh", "en"]
 
+_CHINA = timezone(timedelta(hours=8), "Asia/Shanghai")
 _SEVERITY_RANK = {"critical": 0, "major": 1, "minor": 2}
 _STATUS_RANK = {"fail": 0, "error": 1, "not_assessed": 3, "pass": 2}
 
@@ -50,6 +52,7 @@ class _Page:
     ) -> None:
         self._report = report
         self._signature = signature
+        self._lang: Language = lang
         self._zh = lang == "zh"
         self._sha256 = sha256
 
@@ -93,8 +96,8 @@ class _Page:
             ("owner", escape(report["resource"]["owner"]) or "—"),
             ("node", f"<code>{escape(report['node']) or '—'}</code>"),
             ("table", f"{rows} × {table['columns']} · {escape(table['kind'].upper())}{encoding}"),
-            ("assessed", _moment(report["assessed_at"])),
-            ("delivered", _moment(report["delivered_at"])),
+            ("assessed", moment(report["assessed_at"], self._lang)),
+            ("delivered", moment(report["delivered_at"], self._lang)),
             ("suite", f"{escape(suite['version'])} · {suite['rules']} · <code>{escape(suite['sha256'][:12])}…</code>"),
             ("engine", " · ".join(f"{escape(key)} {escape(value)}" for key, value in sorted(report["engine"].items()))),
         )
@@ -356,7 +359,8 @@ class _Page:
             )
         digest = f"<br>{self._t('digest')} <code>{escape(self._sha256)}</code>" if self._sha256 else ""
         signed = signature_text(report, self._signature, "zh" if self._zh else "en")
-        return f"<footer>{method}{digest}<br>{escape(signed)}</footer>"
+        block = f"<h2>{self._t('signature')}</h2><p>{escape(signed)}{digest}</p>"
+        return f"<section>{block}</section><footer>{method}</footer>"
 
 
 def signature_text(report: Mapping[str, Any], signature: Mapping[str, str] | None, lang: Language) -> str:
@@ -387,8 +391,12 @@ def _css() -> str:
     return resources.files("quality").joinpath("report.css").read_text(encoding="utf-8")
 
 
-def _moment(text: str | None) -> str:
-    return escape(text.replace("T", " ").replace("Z", " UTC")) if text else "—"
+def moment(text: str | None, lang: Language) -> str:
+    """Return a time as a reader in China reads it."""
+    if not text:
+        return "—"
+    local = datetime.fromisoformat(text).astimezone(_CHINA)
+    return f"{local:%Y-%m-%d %H:%M} {'北京时间' if lang == 'zh' else 'UTC+8'}"
 
 
 def _count(value: int | None) -> str:
