@@ -18,6 +18,7 @@ from factory.bench.cli import bench
 from factory.client.cli import app as client_app
 from factory.demo.cli import demo
 from factory.errors import FactoryError
+from factory.feedback_cli import app as feedback_app
 from factory.law.cli import app as profile_app
 from factory.log.cli import app as log_app
 from factory.product_cli import app as product_app
@@ -65,6 +66,7 @@ for _name, _group in (
     ("review", review_app),
     ("release", release_app),
     ("report", report_app),
+    ("feedback", feedback_app),
     ("client", client_app),
     ("log", log_app),
     ("registry", registry_app),

@@ -63,6 +63,7 @@ class Ticket:
         text_sha256: of what was written when it was filed, or empty.
         level: of a dispute, one of ``LADDER``.
         opened_report, closed_report: digests of the quality reports between which it was put right.
+        reference: name that the sender gave to what arrived by message; the same one twice is one ticket.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Ticket:
     level: str = ""
     opened_report: str = ""
     closed_report: str = ""
+    reference: str = ""
 
     def is_overdue(self, today: date) -> bool:
         """Whether its day has passed and nothing is decided or put right."""
@@ -91,7 +93,7 @@ class Ticket:
             "state": self.state, "overdue": self.is_overdue(today), "opened_on": self.opened_on.isoformat(),
             "due_on": self.due_on.isoformat(), "provisional": self.provisional, "party": self.party,
             "level": self.level, "text_sha256": self.text_sha256, "opened_report": self.opened_report,
-            "closed_report": self.closed_report,
+            "closed_report": self.closed_report, "reference": self.reference,
         }  # fmt: skip
 
 
@@ -212,6 +214,7 @@ def file_ticket(
     party: str,
     text: str,
     rule: str = "",
+    reference: str = "",
     now: datetime,
 ) -> Ticket:
     """File feedback, an objection or a dispute about a resource.
@@ -225,6 +228,7 @@ def file_ticket(
         party: organisation or actor that files it.
         text: what is wrong, in its words.
         rule: rule it is about, or empty.
+        reference: of the sender, if it arrived by message; filed before, its ticket is returned as it stands.
         now: the node's clock.
 
     Raises:
@@ -240,9 +244,14 @@ def file_ticket(
     today = day_of(now)
     due_on, provisional = add_working_days(today, ANSWER_WORKING_DAYS)
     with books.transaction():
+        known_tickets = read(books)
+        for earlier in known_tickets:
+            if reference and (earlier.reference, earlier.resource) == (reference, resource):
+                return earlier
         ticket = Ticket(
-            f"T-{len(read(books)) + 1:04d}", cast(Kind, kind), resource, rule, "major", "filed", today, due_on,
+            f"T-{len(known_tickets) + 1:04d}", cast(Kind, kind), resource, rule, "major", "filed", today, due_on,
             provisional, party.strip(), keep_text(folder, text), LADDER[0] if kind == "dispute" else "",
+            reference=reference,
         )  # fmt: skip
         _record(books, "ticket.filed", _opening(ticket))
     return ticket
@@ -373,7 +382,7 @@ def _opening(ticket: Ticket) -> dict[str, Any]:
         "ticket": ticket.id, "kind": ticket.kind, "resource": ticket.resource, "rule": ticket.rule,
         "severity": ticket.severity, "opened_on": ticket.opened_on.isoformat(), "due_on": ticket.due_on.isoformat(),
         "provisional": ticket.provisional, "party": ticket.party, "text_sha256": ticket.text_sha256,
-        "level": ticket.level,
+        "level": ticket.level, "reference": ticket.reference,
     }  # fmt: skip
 
 
@@ -395,4 +404,5 @@ def _new(entry: LedgerEntry) -> Ticket:
         text_sha256=str(facts["text_sha256"]),
         level=str(facts["level"]),
         opened_report=str(facts.get("report_sha256", "")),
+        reference=str(facts.get("reference", "")),
     )

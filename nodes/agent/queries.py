@@ -9,6 +9,8 @@ Bodies and attachments, by kind (answer after the arrow):
   uses_left, budget_unit, budget_left}`` + this department's envelope once it approved
 - ``resource.statement`` ``{resource}`` → ``{resource, version, statement_sha256}`` + envelope
 - ``quality.report`` ``{resource}`` → ``{resource, report_sha256}`` + envelope
+- ``quality.feedback`` ``{resource, product, party, reference, text}`` → ``{ticket, state, due_on}``
+- ``quality.ticket`` ``{reference}`` → ``{tickets: [{ticket, resource, state, severity, due_on, overdue, …}]}``
 - ``statement.countersign`` see ``nodes.countersign``
 - ``ledger.extract`` ``{session_id}`` → ``{entries: [{seq, kind, sha256}]}``
 
@@ -28,17 +30,21 @@ from nodes.contract.messages import Query, QueryKind, RefusalCode
 from nodes.contract.signing import sign
 from nodes.contract.statement import PAYLOAD_TYPE, time_text
 from nodes.countersign import countersign
-from nodes.errors import BooksError, CatalogueError, GrantError, TableError, TrustError, TrustRollbackError
+from nodes.errors import BooksError, CatalogueError, GrantError, TableError, TicketError, TrustError, TrustRollbackError
 from nodes.grants import approve, check_offer, find, misfits
 from nodes.statements import CODE_VERSION, code_tree_sha256, resource_statement
 
 if TYPE_CHECKING:
     from nodes.agent.handle import Agent
 
+FEEDBACK_CHARACTERS_MAX = 2_000
+_NAME_MAX = 200
 Answer = tuple[dict[str, Any], tuple[bytes, ...]]
 
 
-def answer_query(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> Answer:  # noqa: PLR0911  one per kind
+def answer_query(  # noqa: C901, PLR0911  one per kind
+    agent: "Agent", query: Query, attachments: Sequence[bytes]
+) -> Answer:
     """Return body and attachments of the answer.
 
     Raises:
@@ -57,6 +63,10 @@ def answer_query(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> 
             return _resource_statement(agent, query)
         case QueryKind.QUALITY_REPORT:
             return _quality_report(agent, query)
+        case QueryKind.QUALITY_FEEDBACK:
+            return _feedback(agent, query), ()
+        case QueryKind.QUALITY_TICKET:
+            return _tickets(agent, query), ()
         case QueryKind.COUNTERSIGN:
             return countersign(agent, query, attachments)
         case QueryKind.LEDGER_EXTRACT:
@@ -223,6 +233,40 @@ def _resource_statement(agent: "Agent", query: Query) -> Answer:
 
     digest = Envelope.from_bytes(kept).payload_sha256
     return {"resource": entry.id, "version": entry.version, "statement_sha256": digest}, (kept,)
+
+
+def _feedback(agent: "Agent", query: Query) -> dict[str, Any]:
+    """File what users of a product found wrong; the text goes into a private file, its digest into the ledger."""
+    product, text = text_field(query, "product"), text_field(query, "text")
+    party = text_field(query, "party").strip()
+    if not party:
+        raise RefusedError(RefusalCode.MALFORMED, "expected who found it; nothing is taken anonymously")
+    if len(text) > FEEDBACK_CHARACTERS_MAX or len(product) > _NAME_MAX:
+        raise RefusedError(RefusalCode.MALFORMED, f"expected a text of at most {FEEDBACK_CHARACTERS_MAX} characters")
+    try:
+        ticket = tickets.file_ticket(
+            agent.books,
+            agent.settings.home / "tickets",
+            kind="feedback",
+            resource=text_field(query, "resource"),
+            known=list(_catalogue(agent)),
+            party=f"{party[:_NAME_MAX]} via {query.sender}",
+            text=f"{product}\n{text}",
+            reference=text_field(query, "reference")[:_NAME_MAX],
+            now=agent.now(),
+        )
+    except TicketError as error:
+        raise RefusedError(RefusalCode.MALFORMED, str(error)) from error
+    return {"ticket": ticket.id, "state": ticket.state, "due_on": ticket.due_on.isoformat()}
+
+
+def _tickets(agent: "Agent", query: Query) -> dict[str, Any]:
+    """Say where the tickets of one feedback stand; whoever knows its reference filed it."""
+    reference, today = text_field(query, "reference"), tickets.day_of(agent.now())
+    found = [ticket for ticket in tickets.read(agent.books) if ticket.reference == reference]
+    keys = ("resource", "state", "severity", "due_on", "overdue", "closed_report")
+    rows = [(ticket.id, ticket.to_json(today)) for ticket in found]
+    return {"tickets": [{"ticket": name, **{key: row[key] for key in keys}} for name, row in rows]}
 
 
 def _quality_report(agent: "Agent", query: Query) -> Answer:

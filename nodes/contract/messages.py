@@ -196,6 +196,8 @@ class QueryKind(StrEnum):
     ``grant.status``     this department's signature on a grant, if given (attachment), and uses left
     ``resource.statement``   signed resource statement with its quality digest (attachments)
     ``quality.report``   signed quality report: vetted aggregates only (attachments)
+    ``quality.feedback`` what users of a product found wrong with its data; becomes a ticket of the department
+    ``quality.ticket``   where the tickets of one feedback stand
     ``statement.countersign``  sign a joint statement about runs that this node took part in
     ``ledger.extract``   digests of ledger entries of one session
     """
@@ -206,6 +208,8 @@ class QueryKind(StrEnum):
     GRANT_STATUS = "grant.status"
     RESOURCE_STATEMENT = "resource.statement"
     QUALITY_REPORT = "quality.report"
+    QUALITY_FEEDBACK = "quality.feedback"
+    QUALITY_TICKET = "quality.ticket"
     COUNTERSIGN = "statement.countersign"
     LEDGER_EXTRACT = "ledger.extract"
 
