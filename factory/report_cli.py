@@ -73,6 +73,53 @@ def quality(
         raise typer.Exit(1)
 
 
+@app.command("supply")
+def supply(
+    plan: Annotated[Path, typer.Argument(help="评价计划 | plan of the evaluation, TOML")],
+    reports: Annotated[list[Path], typer.Argument(help="签名报告或其目录 | signed reports, or folders of them")],
+    *,
+    trust: Annotated[
+        Path, typer.Option("--trust", help="机构的信任数据目录 | the agency's trust data, with root.json")
+    ],
+    final: Annotated[
+        bool, typer.Option("--final", help="定稿；证据不全即拒绝 | refuse when evidence is missing")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", help="输出目录 | folder for the pages")] = Path("supply-evaluation"),
+    with_pdf: Annotated[bool, typer.Option("--pdf", help="附 PDF | also PDF (extra `reports`)")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")] = False,
+) -> None:
+    """数据提供部门供给评价：绑定、及时、质量、响应 | Score source departments; every deduction names its evidence.
+
+    Example: shufang report supply plan.toml reports/ --trust trust/ --final --out supply --pdf
+    """
+    from factory.supply import SupplyPlanError, evaluate, parse_plan, require_final
+    from factory.supply_pages import html, pdf
+    from quality.errors import QualityError
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    try:
+        asked = parse_plan(plan.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SupplyPlanError(f"expected a plan in UTF-8 at {plan} ({type(error).__name__})") from error
+    document = evaluate(asked, verified(reports, trust, now=now), today=now.astimezone(_CHINA).date())
+    if final:
+        require_final(document)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "supply.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+    for lang in ("zh", "en"):
+        (out / f"supply.{lang}.html").write_text(html(document, lang=lang), encoding="utf-8")
+        try:
+            if with_pdf:
+                (out / f"supply.{lang}.pdf").write_bytes(pdf(document, lang=lang))
+        except QualityError as error:
+            raise ReportPagesError(str(error)) from error
+    lines = [
+        f"{_score(row):>7}  {row['title_zh'] or row['id']}  {'定稿 final' if row['final'] else '待补证据 provisional'}"
+        for row in document["departments"]
+    ]
+    show(document, as_json=as_json, text="\n".join([*lines, f"报告 report: {out / 'supply.zh.html'}"]))
+
+
 def verified(paths: list[Path], trust: Path, *, now: datetime) -> list[Any]:
     """Read signed reports and check each signature against the trust data.
 
