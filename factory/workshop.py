@@ -47,12 +47,16 @@ from nodes.contract.grant import Grant
 from nodes.contract.signing import Envelope, sha256_hex
 from nodes.contract.statement import parse_grant, time_text
 from products.package.payload import Payload, ProductDescription, Source, build_payload
-from products.package.writing import PackageSummary
+from products.package.writing import PackageSummary, SignedStatement
 
 LICENCE = "按授权运营协议与应用场景使用，不得转授权 · under the authorised-operation agreement, for the scenario alone"
 
 _METADATA = ("model_card.json", "model_card.md", "method.json", "method.md")
 _MODEL_CARD = ("model_card.json", "model_card.md")
+
+
+UNRELEASED = frozenset({"building", "built", "tested", "reviewed", "pre_release_reported", "registered", "priced"})
+"""States of a product before it is released."""
 
 
 class StepRefusedError(FactoryError):
@@ -295,6 +299,7 @@ class Workshop:
             registrant=self._actor(self.operator.id),
             prerelease=report,
             findings=_read_findings(folder),
+            is_change=self._earlier(product) is not None,
             now=_now(),
         )
         return registration.apply(self.agency, filled)
@@ -322,7 +327,15 @@ class Workshop:
         if not path.exists():
             policy = self.trust.target("release-policy.json")
             body = json.loads(policy)
-            registered = Registered(code, until, str(body["name"]), int(body["policy_version"]), sha256_hex(policy))
+            earlier = self._earlier(product)
+            registered = Registered(
+                code,
+                until,
+                str(body["name"]),
+                int(body["policy_version"]),
+                sha256_hex(policy),
+                previous=(earlier.version, earlier.sha256) if earlier else None,
+            )
             before = {place: data for place, data in signed.items() if place[0] != "release"}
             _write(path, release_statement(dossier, before, registered, now=_now()))
         if not any(name == "release" for name, _ in signed):
@@ -353,8 +366,14 @@ class Workshop:
         with Log.open(self.log, now=_now(), wait_s=30.0) as log:
             evidence = assemble.store(log, {p: d for p, d in signed.items() if p not in registrars}, self.trust)
             evidence = assemble.store(log, registrars, self.trust, before=evidence)
+            previous = self._previous(product, log)
         summary = assemble.package(
-            dest, dossier, evidence, trust_folder=self.operator.trust_path, second=self._second(folder, dossier)
+            dest,
+            dossier,
+            evidence,
+            trust_folder=self.operator.trust_path,
+            second=self._second(folder, dossier),
+            previous=previous,
         )
         release = json.loads((folder / "release.json").read_bytes())["predicate"]
         by_role = {
@@ -377,6 +396,33 @@ class Workshop:
                 case, "release", "operator", facts, {"release": sha256_hex((folder / "release.json").read_bytes())}
             )
         return summary
+
+    def _earlier(self, product: str) -> "_Version | None":
+        """Return the latest released version of the same product, if there is one."""
+        name, found = product.partition("@")[0], []
+        for case in self.registry.cases("product"):
+            path = self.folder(case.id) / "release.json"
+            is_other = case.id != product and case.id.partition("@")[0] == name
+            if is_other and case.state not in UNRELEASED and path.is_file():
+                payload = path.read_bytes()
+                said = json.loads(payload)["predicate"]
+                found.append((said["released_at"], _Version(case.id, said["product"]["version"], sha256_hex(payload))))
+        return max(found, key=lambda item: str(item[0]))[1] if found else None
+
+    def _previous(self, product: str, log: Log) -> list[SignedStatement]:
+        """Return the registrars' envelopes of the version that this release names, with their log proofs."""
+        said = json.loads((self.folder(product) / "release.json").read_bytes())["predicate"]["product"]["previous"]
+        if said is None:
+            return []
+        folder = self.folder(f"{product.partition('@')[0]}@{said['version']}")
+        signed = {
+            place: data
+            for place, data in _signed(folder / "signed").items()
+            if place[0] == "release"
+            and any(a.id == place[1] and "registrar" in a.roles for a in self.trust.actors.actors)
+        }
+        evidence = assemble.store(log, signed, self.trust)
+        return [SignedStatement("release", place[1], data, evidence.proofs[place]) for place, data in signed.items()]
 
     def _second(self, folder: Path, dossier: Dossier) -> dict[str, bytes]:
         subjects = dossier.payload.subjects
@@ -515,6 +561,15 @@ class Workshop:
 
     def _has_role(self, name: str, role: str) -> bool:
         return role in self._actor(name).roles
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A released version: its case, number and the digest of its release statement."""
+
+    product: str
+    version: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,8 @@ def _record_of(  # noqa: PLR0917 - one after the other what a record is made of
         grade=str(answer["grade"] or ""),
         report_sha256=sha256_hex(report_bytes),
         suite_sha256=_digest_of(report),
-        assessed_at=now,
+        # The report's own time: whoever reads report and resource statement finds the same.
+        assessed_at=datetime.fromisoformat(str(report.get("assessed_at", now.isoformat()))),
         fresh_until=fresh_until,
     )
 

@@ -74,7 +74,12 @@ _EXECUTABLE = (
     ".py",
     ".pyc",
 )
-_JSON_NAMES = ("data/product/openapi.json", "data/product/tables.json", "data/product/sensitivity.json")
+_JSON_NAMES = (
+    "data/product/openapi.json",
+    "data/product/tables.json",
+    "data/product/sensitivity.json",
+    "data/metadata/dcat.jsonld",
+)
 
 
 def missing(form: Form, paths: Iterable[str]) -> list[Requirement]:

@@ -15,7 +15,7 @@ from products.errors import ProductError
 from products.fields import time_text
 from products.package.reading import PackageFiles, read_package, read_trust
 from products.repository import TrustData, open_repository
-from products.verification import bagging, evidence, rules, second, signers, status
+from products.verification import bagging, derived, earlier, evidence, rules, second, signers, status
 from products.verification.checks import Check, CheckList
 from products.verification.evidence import Joint
 from products.verification.facts import Facts, releases
@@ -209,6 +209,14 @@ class _Run:
         for code, rule in rules.RULES.items():
             with self.checks.guard(code):
                 self.checks.found(code, list(rule(facts)), rules.evidence_of(code, facts))
+        with self.checks.guard("rule.previous"):
+            before = facts.release.product.previous
+            found = list(earlier.previous_problems(facts, self.trust))
+            self.checks.found("rule.previous", found, before.version if before else "first version")
+        with self.checks.guard("metadata.derived"):
+            self.checks.found("metadata.derived", list(derived.metadata_problems(facts)), "DCAT, PROV, RO-Crate")
+        struck = [text for _, text in status.struck(facts, self.trust.status)]
+        self.checks.found("release.standing", struck, f"{len(self.trust.status.items)} entries in the status list")
         self.standing = status.check_standing(facts, self._fresh(), self.now, self.checks)
 
     def _fresh(self) -> TrustData | None:

@@ -61,6 +61,7 @@ ORGANISATIONS = {
     "reviewer-1": "org-university",
     "reviewer-2": "org-association",
     "outsider": "org-outside",
+    "operator-2": "org-operator-2",
 }
 ROLES = {"operator": "operator", "registrar": "registrar", "reviewer": "reviewer", "node": "node", "outsider": "node"}
 
@@ -114,7 +115,9 @@ def tlog_policy() -> bytes:
 class Trust:
     """Content of a trust repository."""
 
-    actors: list[dict[str, Any]] = field(default_factory=lambda: [actor_entry(a) for a in ORGANISATIONS])
+    actors: list[dict[str, Any]] = field(
+        default_factory=lambda: [actor_entry(a) for a in ORGANISATIONS if a != "operator-2"]
+    )
     status: list[dict[str, Any]] = field(default_factory=list)
     policy: ReleasePolicy = DEFAULT_RELEASE_POLICY
     version: int = 1
@@ -256,6 +259,43 @@ class Stmt:
 
 
 @dataclass
+class Earlier:
+    """The release of the version before, as registrars signed it and the log keeps it."""
+
+    product: dict[str, Any] = field(default_factory=lambda: {"id": "prod.model", "version": "0.9.0"})
+    signers: tuple[str, ...] = ("registrar-1", "registrar-2")
+    named: dict[str, Any] | None = None  # what the later release says instead of the truth
+    named_version: str = ""
+    witnesses: tuple[str, ...] = ("supervisor", "archive")
+    released_at: datetime = RELEASED - timedelta(days=90)
+    unlogged: bool = False  # the proof is of another entry
+
+    def signed(self) -> tuple[dict[str, Any], list[SignedStatement]]:
+        """Return what the later release says of it, and the envelopes with their proofs."""
+        draft = honest("model")
+        predicate = deepcopy(draft.release)
+        predicate["product"] |= self.product
+        predicate["released_at"] = time_text(self.released_at)
+        predicate["attestations"] = [{"name": "grant", "predicate_type": GRANT, "sha256": draft.grant_sha256}]
+        payload = statement(RELEASE, draft.payload.subjects, predicate)
+        envelopes = {actor: sign(key(actor), PAYLOAD_TYPE, payload) for actor in self.signers}
+        leaves = [
+            leaf_hash(leaf_bytes(pae(PAYLOAD_TYPE, e.payload), e.signature, key(actor).public.spki))
+            for actor, e in envelopes.items()
+        ] + [leaf_hash(b"another entry")] * 2
+        note = signed_checkpoint(leaves, self.released_at + timedelta(minutes=9), witnesses=self.witnesses)
+        found = []
+        for index, (actor, envelope) in enumerate(envelopes.items()):
+            place = index if not self.unlogged else 2
+            proof = LogProof(place, tuple(tree_path(place, leaves)), note)
+            found.append(SignedStatement("release", actor, envelope.to_bytes(), proof.to_bytes()))
+        return self.named or {
+            "version": self.named_version or self.product["version"],
+            "sha256": sha256(payload),
+        }, found
+
+
+@dataclass
 class Draft:
     """All that will be signed, logged and written."""
 
@@ -273,6 +313,7 @@ class Draft:
     drop_after: tuple[str, ...] = ()  # envelopes left out of the finished package, "name.actor"
     unlisted: tuple[str, ...] = ()  # statements that the release does not list
     unnamed_sources: tuple[str, ...] = ()  # statements that the build does not name
+    earlier: "Earlier | None" = None  # the version before
 
     def run(self, node: str) -> dict[str, Any]:
         return self.statements[f"run-{node}"].predicate
@@ -315,13 +356,13 @@ def description(form: str) -> ProductDescription:
         summary_zh="由三个区的数据联合得到。",
         summary_en="Made from the data of three districts together.",
         operator="operator",
-        operator_name="云州数据运营有限公司",
+        operator_name="operator",
         scenario="sc.credit",
         scenario_title="普惠信贷",
         purpose="credit-risk",
         grant="g-1",
         pipeline=f"pipeline.{form}",
-        sources=[Source(f"res.{node[5:]}.clinic", 1, node, node, node, f"REG-{node}") for node in NODES],
+        sources=[Source(f"res.{node[5:]}.clinic", 1, "门诊", "clinic", node, f"REG-{node}") for node in sorted(NODES)],
         sessions=["s-1"],
         started_at=RELEASED - timedelta(hours=5),
         finished_at=RELEASED - timedelta(hours=4),
@@ -334,7 +375,7 @@ def honest(form: str = "model", *, more_files: int = 0) -> Draft:
     files, metadata = product_files(form)
     files |= {f"parts/part-{i:03d}.txt": f"part {i}\n".encode() * 50 for i in range(more_files)}
     payload = build_payload(description(form), product_files=files, metadata_files=metadata)
-    quality = {f"res.{node[5:]}.clinic": f'{{"resource":"{node}"}}'.encode() for node in NODES}
+    quality = {f"res.{node[5:]}.clinic": quality_report(node) for node in NODES}
     statements = {f"resource-{node}": _resource(node, quality) for node in NODES}
     statements["grant"] = _grant(form)
     grant_sha256 = sha256(_payload(statements["grant"]))
@@ -374,6 +415,20 @@ def honest(form: str = "model", *, more_files: int = 0) -> Draft:
     }
     signers = ["operator", *NODES, "registrar-1", "registrar-2"]
     return Draft(payload, statements, release, signers, quality, Trust(), grant_sha256)
+
+
+def quality_report(node: str, *, score: int = 9650, verdict: str = "pass") -> bytes:
+    """Return what the verifier reads of a quality report."""
+    from products import canonical
+
+    return canonical.dumps(
+        {
+            "resource": {"id": f"res.{node[5:]}.clinic", "version": "1"},
+            "node": node,
+            "assessed_at": time_text(RELEASED - timedelta(days=10)),
+            "score": {"total_x100": score, "verdict": verdict},
+        }
+    )
 
 
 def _columns() -> list[str]:
@@ -446,7 +501,7 @@ def _grant(form: str) -> Stmt:
         "request_sha256": sha256(b"request"),
         "issued_at": time_text(RELEASED - timedelta(days=5)),
         "not_before": time_text(RELEASED - timedelta(days=5)),
-        "not_after": time_text(RELEASED + timedelta(days=60)),
+        "not_after": time_text(RELEASED + timedelta(days=365)),
     }
     return Stmt(GRANT, [("agreement.pdf", sha256(b"agreement"))], predicate, ["registrar-1", "registrar-2", *NODES])
 
@@ -551,6 +606,8 @@ def _with_its_grant(draft: Draft) -> Draft:
 def sign_all(draft: Draft) -> list[SignedStatement]:
     """Sign, log and witness everything in the draft."""
     draft = _with_its_grant(draft)
+    if draft.earlier is not None:
+        draft.release["product"]["previous"] = draft.earlier.signed()[0]
     payloads = {name: _payload(stmt) for name, stmt in draft.statements.items() if name != "build"}
     if "build" in draft.statements:
         build = deepcopy(draft.statements["build"])
@@ -603,6 +660,7 @@ def write(draft: Draft, folder: Path, *, second: bool = False) -> Path:
         quality_reports=draft.quality,
         trust_dir=trust,
         second=second_signatures(draft, signed) if second else None,
+        previous=draft.earlier.signed()[1] if draft.earlier is not None else (),
     )
     return dest
 

@@ -210,6 +210,7 @@ def package(
     *,
     trust_folder: Path,
     second: Mapping[str, bytes] | None = None,
+    previous: Sequence[SignedStatement] = (),
 ) -> PackageSummary:
     """Write the package of a release whose registrars have signed and stand in the log.
 
@@ -219,6 +220,7 @@ def package(
         evidence: everything that stands in the log.
         trust_folder: the agency's published trust repository.
         second: second signatures by path, see factory.release.second.
+        previous: the registrars' envelopes of the version before, with their proofs.
 
     Raises:
         EvidenceMissingError: a registrar is missing.
@@ -238,6 +240,7 @@ def package(
         quality_reports=dossier.quality_reports,
         trust_dir=trust_folder,
         second=second,
+        previous=previous,
     )
 
 

@@ -50,6 +50,7 @@ def application(
     registrant: Actor,
     prerelease: bytes,
     findings: Sequence[Finding],
+    is_change: bool = False,
     now: datetime,
 ) -> Application:
     """Fill the seven blocks from signed statements.
@@ -61,6 +62,7 @@ def application(
         registrant: the operator as the trust data has it.
         prerelease: the pre-release report.
         findings: the automated tests.
+        is_change: an earlier version of this product is registered.
         now: clock.
 
     Raises:
@@ -78,6 +80,7 @@ def application(
         )
     return Application(
         application_id=f"reg-{description.id}-{description.version}"[:96],
+        kind="change" if is_change else "first",
         registrant=Registrant(
             actor=registrant.id,
             organisation=registrant.organisation,

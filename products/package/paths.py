@@ -6,6 +6,7 @@
     attestations/quality-<resource>.json
     log/<statement>.<actor>.tlog-proof
     trust/metadata/…  trust/targets/…
+    previous/release.<registrar>.dsse.json release.<registrar>.tlog-proof    the version before, if there is one
     certificate/registration.json  certificate/registration.html  certificate/registration.pdf
     bundles/<statement>.<actor>.sigstore.json
     interop/…                           second signatures for tools of others (products.package.interop)
@@ -31,6 +32,7 @@ CERTIFICATE_JSON = "certificate/registration.json"
 CERTIFICATE_HTML = "certificate/registration.html"
 CERTIFICATE_PDF = "certificate/registration.pdf"
 BUNDLES = "bundles/"
+PREVIOUS = "previous/"
 IN_TOTO = "interop/in-toto/"
 MODEL_SIGNATURE = "interop/model.sig"
 BAGIT = "bagit.txt"
@@ -60,6 +62,12 @@ def proof_path(statement: str, actor: str) -> str:
 def bundle_path(statement: str, actor: str) -> str:
     """Return the path of its sigstore bundle."""
     return f"{BUNDLES}{statement}.{actor}{BUNDLE_SUFFIX}"
+
+
+def previous_paths(actor: str) -> tuple[str, str]:
+    """Return the paths of one registrar's envelope of the earlier release, and of its log proof."""
+    stem = f"{PREVIOUS}release.{actor}"
+    return stem + ENVELOPE_SUFFIX, stem + PROOF_SUFFIX
 
 
 def quality_path(resource: str) -> str:

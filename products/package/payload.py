@@ -10,18 +10,19 @@ Source:
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from products import kinds
-from products.errors import IncompleteError
+from products.errors import IncompleteError, MalformedError
 from products.fields import time_text
 from products.forms import FORM_TITLES, Form
 from products.package import exports, paths
 from products.package.bag import FileFacts, chunks_of, facts_of, manifest
 
+DCAT = paths.METADATA + "dcat.jsonld"
 _MEDIA_TYPES = {
     ".onnx": "application/octet-stream",
     ".json": "application/json",
@@ -158,17 +159,36 @@ def build_payload(
             f" must not hold: {', '.join(banned) or '-'}"
         )
     facts = {path: facts_of(chunks_of(item), sm3=True) for path, item in contents.items()}
+    derived = derived_metadata(description, facts)
+    facts |= {path: facts_of([data], sm3=True) for path, data in derived.items()}
+    return Payload({**contents, **derived}, facts)
+
+
+def derived_metadata(description: ProductDescription, facts: Mapping[str, FileFacts]) -> dict[str, bytes]:
+    """Return the files of metadata that follow from a description and from the other files of ``data/``.
+
+    Args:
+        description: what the metadata says.
+        facts: every other file of ``data/``.
+
+    Raises:
+        MalformedError: the run has no session.
+    """
+    if not description.sessions:
+        raise MalformedError("expected at least one session of the run")
+    # One order, so that whoever makes the files again from the statements gets the same bytes.
+    sources = sorted(description.sources, key=lambda source: (source.id, source.version))
+    description = replace(description, sources=sources, sessions=sorted(description.sessions))
     derived: dict[str, bytes] = {
-        paths.METADATA + "dcat.jsonld": _pretty(_dcat(description, facts)),
+        DCAT: _pretty(_dcat(description, facts)),
         paths.METADATA + "prov.json": _pretty(_prov(description, facts)),
         exports.PROV_TURTLE: exports.prov_turtle(description, facts),
     }
     if description.form == "model":
         derived[exports.MLBOM] = exports.ml_bom(description, facts)
-    facts |= {path: facts_of([data], sm3=True) for path, data in derived.items()}
-    derived[paths.CRATE] = _pretty(_crate(description, facts))
-    facts[paths.CRATE] = facts_of([derived[paths.CRATE]], sm3=True)
-    return Payload({**contents, **derived}, facts)
+    every = {**facts, **{path: facts_of([data], sm3=True) for path, data in derived.items()}}
+    derived[paths.CRATE] = _pretty(_crate(description, every))
+    return derived
 
 
 def _pretty(value: object) -> bytes:

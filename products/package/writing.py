@@ -70,6 +70,7 @@ def write_package(
     quality_reports: Mapping[str, bytes],
     trust_dir: Path,
     second: Mapping[str, bytes] | None = None,
+    previous: Sequence[SignedStatement] = (),
 ) -> PackageSummary:
     """Write the package of a release.
 
@@ -80,6 +81,7 @@ def write_package(
         quality_reports: the report that each resource statement names, by resource id.
         trust_dir: the agency's published trust repository.
         second: signatures for tools of others, by path below ``interop/`` (products.package.interop).
+        previous: the registrars' envelopes of the version before, if the release names one.
 
     Returns:
         A summary; the folder is complete and on disk.
@@ -91,7 +93,12 @@ def write_package(
     """
     if dest.exists():
         raise PackageExistsError(f"expected a new folder, {dest} exists; a release is never overwritten")
-    tags = _tag_files(payload, signed, quality_reports, trust_dir, second or {})
+    earlier = dict(
+        pair
+        for item in previous
+        for pair in zip(paths.previous_paths(item.actor), (item.envelope, item.proof), strict=True)
+    )
+    tags = _tag_files(payload, signed, quality_reports, trust_dir, {**(second or {}), **earlier})
     dest.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".partial", dir=dest.parent))
     try:

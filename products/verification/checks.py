@@ -49,6 +49,17 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "rule.review": (7, "两名外部评审覆盖全部文件并逐点确认", "two outside reviews cover all files and points"),
     "rule.registration": (7, "登记编码校验位与有效期成立", "registration codes and terms hold"),
     "rule.registrars": (7, "两名登记人最后签署", "two registrars signed, and last"),
+    "rule.previous": (
+        7,
+        "上一版本的发布在日志中且由登记人签署",
+        "the version before is in the log, signed by registrars",
+    ),
+    "metadata.derived": (7, "元数据与声明一致", "the metadata says what the statements say"),
+    "release.standing": (
+        7,
+        "发布时未被暂停、撤销或替代",
+        "nothing was suspended, revoked or superseded at the release",
+    ),
     "rule.form": (7, "产品文件符合其形态", "the product's files fit its form"),
     "status.trust": (9, "有新的信任数据", "fresh trust data is at hand"),
     "status.keys": (9, "按最新名册密钥仍然有效", "by the latest list the keys still count"),

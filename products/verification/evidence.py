@@ -79,6 +79,11 @@ def check_layout(files: PackageFiles, checks: CheckList) -> None:
             or (path.startswith(paths.ATTESTATIONS + "quality-") and path.endswith(".json") and path.count("/") == 1)
             or (path == f"{paths.LOG}{proof}{paths.PROOF_SUFFIX}" and proof in envelopes)
             or (path == f"{paths.BUNDLES}{bundle}{paths.BUNDLE_SUFFIX}" and bundle in envelopes)
+            or (
+                path.startswith(paths.PREVIOUS + "release.")
+                and path.endswith((paths.ENVELOPE_SUFFIX, paths.PROOF_SUFFIX))
+                and path.count("/") == 1
+            )
             or path in (paths.MODEL_SIGNATURE, paths.CERTIFICATE_PDF)
             or (path.startswith("interop/certificate.") and path.endswith(paths.ENVELOPE_SUFFIX))
             or (path.startswith(paths.IN_TOTO) and path.endswith((".layout", ".link")) and path.count("/") == 2)

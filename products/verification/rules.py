@@ -8,9 +8,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from products import kinds, registration_code
+from products import canonical, kinds, registration_code
 from products.errors import ProductError
+from products.fields import time_text
 from products.forms import NODE_RUN, RESOURCE
+from products.limits import LIMITS
 from products.package import paths
 from products.statements import Grant, GrantedUse, NodeRun, Resource, UsedResource
 from products.verification.facts import Facts
@@ -90,6 +92,7 @@ def _purpose(facts: Facts) -> Iterator[str]:
     grant, product = _granted(facts), facts.release.product
     if facts.release.grant.id != grant.grant_id:
         yield f"the release names the grant {facts.release.grant.id}, its digest that of {grant.grant_id}"
+    yield from _other_operators(facts, grant)
     if product.form != grant.product_form:
         yield f"the product is a {product.form}, the grant is for a {grant.product_form}"
     for joint, run in facts.runs:
@@ -106,6 +109,13 @@ def _purpose(facts: Facts) -> Iterator[str]:
             yield f"{joint.signed[0].path}: built under another grant"
         if (asked.purpose, asked.product_form) != (grant.purpose, product.form):
             yield f"{joint.signed[0].path}: purpose or form of the build are not the grant's"
+
+
+def _other_operators(facts: Facts, grant: Grant) -> Iterator[str]:
+    for joint in (facts.release_joint, *(joint for joint, _ in facts.builds)):
+        for item in joint.signed:
+            if "operator" in item.actor.roles and item.actor.id != grant.operator:
+                yield f"{item.path}: {item.actor.id} is not the operator of the grant, {grant.operator} is"
 
 
 def _window(facts: Facts) -> Iterator[str]:
@@ -164,10 +174,29 @@ def _report_files(facts: Facts) -> Iterator[str]:
             yield f"expected the quality report {path}"
         elif hashlib.sha256(report).hexdigest() != stated.quality.report_sha256:
             yield f"{path}: not the report that the statement of {resource}@{version} names"
+        else:
+            yield from _report_problems(path, report, stated)
     known = {paths.quality_path(resource) for resource, _ in facts.resources}
     for path in sorted(facts.files.below(paths.ATTESTATIONS + "quality-")):
         if path not in known and not path.endswith(paths.ENVELOPE_SUFFIX):
             yield f"{path}: no resource statement names this report"
+
+
+def _report_problems(path: str, report: bytes, stated: Resource) -> Iterator[str]:
+    try:
+        value = canonical.loads(report, size_max=LIMITS.tag_file_bytes_max)
+        said = (value["resource"]["id"], int(value["resource"]["version"]), value["node"], value["assessed_at"])
+        score, verdict = value["score"]["total_x100"], value["score"]["verdict"]
+    except (ProductError, KeyError, TypeError, ValueError):
+        yield f"{path}: expected a quality report with resource, node, score and time"
+        return
+    entry, quality = stated.resource, stated.quality
+    if said != (entry.id, entry.version, entry.holder, time_text(quality.assessed_at)):
+        yield f"{path}: of another resource, version, node or time than the resource statement says"
+    if score != quality.score_x100:
+        yield f"{path}: scored {score} hundredths, the statement of {entry.id} says {quality.score_x100}"
+    if verdict != "pass":
+        yield f"{path}: the resource did not pass, its quality is {str(verdict)[:20]}"
 
 
 def _budget(facts: Facts) -> Iterator[str]:
@@ -317,6 +346,11 @@ def _terms(facts: Facts) -> Iterator[str]:
     validity, term = release.validity, release.registration.valid_until
     if not validity.not_before < validity.not_after <= term or not release.released_at < term:
         yield "expected a validity within the term of the registration, which ends after the release"
+    if abs(validity.not_before - release.released_at) > timedelta(seconds=facts.policy.clock_skew_s_max):
+        yield "expected a validity that begins with the release"
+    grant = grant_of(facts)
+    if grant is not None and validity.not_after > grant.not_after:
+        yield "expected a validity that ends with the grant, or before"
     if term > release.released_at.replace(year=release.released_at.year + 3, day=min(release.released_at.day, 28)) + (
         timedelta(days=4)
     ):

@@ -58,10 +58,10 @@ def check_standing(facts: Facts, fresh: TrustData | None, now: datetime, checks:
     checks.found(
         "status.keys", list(_key_problems(facts, fresh)), f"list of actors, version {fresh.versions['targets']}"
     )
-    struck = list(_struck(facts, fresh.status))
-    checks.found("status.force", [text for _, text in struck], f"{len(fresh.status.items)} entries in the status list")
+    found = list(struck(facts, fresh.status))
+    checks.found("status.force", [text for _, text in found], f"{len(fresh.status.items)} entries in the status list")
     order = ("revoked", "superseded", "suspended")
-    states = {item_state for item_state, _ in struck}
+    states = {item_state for item_state, _ in found}
     return Standing(is_known=True, state=next((name for name in order if name in states), state))
 
 
@@ -76,7 +76,8 @@ def _key_problems(facts: Facts, fresh: TrustData) -> Iterator[str]:
             yield f"{item.path}: the key of {actor.id} did not count at {item.at:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _struck(facts: Facts, status: Status) -> Iterator[tuple[str, str]]:
+def struck(facts: Facts, status: Status) -> Iterator[tuple[str, str]]:
+    """Yield state and text of every entry of a status list that strikes the release or what it rests on."""
     subjects = _subjects(facts)
     for item in status.items:
         if item.subject in subjects[item.subject_kind]:

@@ -12,10 +12,11 @@ import pytest
 from products import registration_code
 from products.fields import time_text
 from products.forms import NODE_RUN, PRIVACY
-from products.package.payload import build_payload
+from products.package import bag
+from products.package.payload import Payload, build_payload
 from products.verify import Report, verify
 from tests import package_fixture as fixture
-from tests.package_fixture import NODES, RELEASED, Draft, Stmt
+from tests.package_fixture import NODES, RELEASED, Draft, Earlier, Stmt
 
 Lie = Callable[[Draft], object]
 
@@ -104,6 +105,54 @@ def foreign_run(d: Draft) -> None:
     d.statements["run-extra"] = Stmt(
         NODE_RUN, [("run/s-1/node-east", "0" * 64)], dict(d.run("node-east")), ["node-east"]
     )
+
+
+def other_operator(d: Draft) -> None:
+    d.trust.actors.append(fixture.actor_entry("operator-2"))
+    d.release_signers.append("operator-2")
+
+
+def report_says(**changes: object) -> Lie:
+    """A department states another score than its own report, digest and all."""
+
+    def act(d: Draft) -> None:
+        report = fixture.quality_report("node-east", **changes)  # type: ignore[arg-type]
+        d.quality["res.east.clinic"] = report
+        for value in (d.resource("node-east")["quality"], d.run("node-east")["resources"][0]["quality"]):
+            value["report_sha256"] = fixture.sha256(report)
+
+    return act
+
+
+def metadata_says(path: str, old: str, new: str) -> Lie:
+    """Everybody signs metadata that claims something else than the statements."""
+
+    def act(d: Draft) -> None:
+        content = d.payload.contents[path]
+        assert isinstance(content, bytes)
+        assert old.encode() in content
+        contents = {**d.payload.contents, path: content.replace(old.encode(), new.encode())}
+        facts = {name: bag.facts_of(bag.chunks_of(item), sm3=True) for name, item in contents.items()}
+        d.payload = Payload(contents, facts)
+        d.release["manifest"] = d.payload.manifest_digests
+        for name in ("review-reviewer-1", "review-reviewer-2"):
+            d.statements[name].subjects = d.payload.subjects
+
+    return act
+
+
+def earlier(**changes: object) -> Lie:
+    return lambda d: setattr(d, "earlier", Earlier(**changes))  # type: ignore[arg-type]
+
+
+def stray_previous(d: Draft) -> None:
+    d.earlier = Earlier()
+    whole = d.earlier.signed
+
+    def unnamed() -> tuple[None, object]:
+        return None, whole()[1]
+
+    d.earlier.signed = unnamed  # type: ignore[assignment,method-assign]
 
 
 INSIDERS: dict[str, tuple[Lie, str]] = {
@@ -251,6 +300,50 @@ INSIDERS: dict[str, tuple[Lie, str]] = {
         "trust.current",
     ),
     "targets signed by one registrar": (lambda d: setattr(d.trust, "target_signers", ("targets-1",)), "trust.metadata"),
+    "another operator beside the grant's": (other_operator, "rule.purpose"),
+    "score above that of the own report": (report_says(score=9000), "rule.quality"),
+    "report of a resource that was held": (report_says(verdict="held"), "rule.quality"),
+    "released while the grant was suspended": (
+        lambda d: setattr(d.trust, "status", d.trust.struck("grant", "g-1", "suspended").status),
+        "release.standing",
+    ),
+    "validity beyond the grant": (lambda d: d.grant.update(not_after=at(days=30)), "rule.registration"),
+    "validity before the release": (
+        lambda d: d.release["validity"].update(not_before=at(days=-30)),
+        "rule.registration",
+    ),
+    "metadata that names another grant": (
+        metadata_says("data/metadata/dcat.jsonld", "urn:shufang:grant:g-1", "urn:shufang:grant:g-9"),
+        "metadata.derived",
+    ),
+    "metadata that widens the purpose": (
+        metadata_says("data/metadata/dcat.jsonld", "credit-risk", "any-purpose"),
+        "metadata.derived",
+    ),
+    "provenance that hides a source": (
+        metadata_says("data/metadata/prov.ttl", "resource/res.west.clinic/1", "resource/res.other.clinic/1"),
+        "metadata.derived",
+    ),
+    "bill of materials with another registration": (
+        metadata_says("data/metadata/mlbom.cdx.json", "REG-node-west", "REG-node-none"),
+        "metadata.derived",
+    ),
+    "a version before that nobody released": (
+        lambda d: d.release["product"].update(previous={"version": "0.9.0", "sha256": "0" * 64}),
+        "rule.previous",
+    ),
+    "a version before of another digest": (
+        earlier(named={"version": "0.9.0", "sha256": "0" * 64}),
+        "rule.previous",
+    ),
+    "a version before of another number": (earlier(named_version="0.8.0"), "rule.previous"),
+    "a version before of another product": (earlier(product={"id": "prod.other", "version": "0.9.0"}), "rule.previous"),
+    "a version before by one registrar": (earlier(signers=("registrar-1",)), "rule.previous"),
+    "a version before by the operator": (earlier(signers=("registrar-1", "operator")), "rule.previous"),
+    "a version before that is not in the log": (earlier(unlogged=True), "rule.previous"),
+    "a version before with one witness": (earlier(witnesses=("supervisor",)), "rule.previous"),
+    "a version before that came later": (earlier(released_at=RELEASED + timedelta(hours=1)), "rule.previous"),
+    "a version before that no release names": (stray_previous, "rule.previous"),
     "form without a policy": (
         lambda d: setattr(
             d.trust, "policy", d.trust.policy.model_copy(update={"forms": {"report": d.trust.policy.forms["report"]}})
@@ -268,6 +361,14 @@ def test_the_rule_catches_the_insider(name: str, fresh: Path, tmp_path: Path) ->
     report = check(fixture.write(draft, tmp_path), fresh)
     assert report.exit_code == 1
     assert code in {c.code for c in report.failures}, [(c.code, c.evidence) for c in report.failures]
+
+
+def test_a_later_version_with_its_earlier_release_is_valid(fresh: Path, tmp_path: Path) -> None:
+    draft = fixture.honest("model")
+    draft.earlier = Earlier()
+    report = check(fixture.write(draft, tmp_path), fresh)
+    assert [(c.code, c.evidence) for c in report.failures] == []
+    assert next(c.evidence for c in report.checks if c.code == "rule.previous") == "0.9.0"
 
 
 def test_a_resource_may_state_its_term_as_a_day(fresh: Path, tmp_path: Path) -> None:
