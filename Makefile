@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: help setup setup-dev demo test test-all foreign-tools test-foreign check fix notebooks docs lock clean
+.PHONY: help setup setup-dev demo test test-all compliance mutants foreign-tools test-foreign check fix notebooks docs lock clean
 
 help:  ## print these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -40,6 +40,14 @@ test: $(VENV)/.dev  ## the quick tests
 test-all: $(VENV)/.dev .venv-foreign/.made  ## every test; tools of others read the packages of a main job
 	$(BIN)/shufang demo --out out/foreign
 	SHUFANG_PACKAGES="$(CURDIR)/out/foreign/packages" $(BIN)/python -m pytest -q
+
+compliance: $(VENV)/.dev  ## run every test that shows a requirement, then the compliance matrix
+	$(BIN)/python -m pytest -m requirement -n 2 --no-loadscope-reorder -q --requirements-file out/requirements.json || true
+	$(BIN)/shufang compliance --html > out/compliance.html || true
+	$(BIN)/shufang compliance
+
+mutants: $(VENV)/.dev  ## change the pure guards of the law one by one; the tests must notice
+	$(BIN)/python -m tests.mutation.run
 
 .venv-foreign/.made: tests/foreign/requirements.txt tests/foreign/npm/package-lock.json
 	$(PYTHON) -m venv .venv-foreign

@@ -153,7 +153,102 @@ def _toml(value: object) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-PAGES = {"errors.md": error_codes, "refusals.md": refusal_codes, "commands.md": commands, "settings.md": settings}
+MACHINES = (
+    ("resource", "公共数据资源 resource"),
+    ("agreement", "授权协议 agreement"),
+    ("request", "用数申请与授权 data request and grant"),
+    ("product", "公共数据产品 product"),
+    ("registration", "内部登记 internal registration"),
+    ("national", "国家登记 national registration"),
+    ("incident", "数据安全事件 incident"),
+    ("standing", "运营资格 standing of an operator"),
+)
+
+
+_LIFECYCLE = """# Lifecycle
+
+Every act is decided by the tables below. An act is permitted when it starts from the state the case is in, a role of the
+column does it, and everything in *must hold* holds; the first that does not is the refusal, with the clauses. `none` is the
+state before there is a case. `clock` is the platform's own clock: it ends what had an end. Clause ids are those of
+`shufang compliance`; `D-1` to `D-13` are points of [the decision](../decisions/0013-the-law-as-data.md)."""
+_CLOCKS = """
+## Clocks
+
+A passed clock is reported, holds new grants, or opens the next step; it approves nothing. Limits stand in
+[profiles](profiles.md).
+
+| clock | starts with | limit | warns | then tells | when it has passed | requirements |
+|---|---|---|---|---|---|---|"""
+_PROFILES = """# Profiles
+
+What each jurisdiction asks, and where it says so. *unset* is a word without a number: the deployer sets it in `law.toml`
+before anything starts (`shufang profile check`). A jurisdiction without a value of its own shows NATIONAL's."""
+_EFFECTS = {"report": "reported", "hold": "reported; new grants are held", "opens": "the next step may be taken"}
+
+
+def lifecycle() -> str:
+    """Return the transition tables of every machine, and the clocks, from the code that decides."""
+    from factory.law.clocks import CLOCKS
+
+    parts = [NOTE + _LIFECYCLE]
+    for name, title in MACHINES:
+        parts.append(f"\n## {title}\n\n| act | from | to | who | must hold | clauses |\n|---|---|---|---|---|---|")
+        for arrow in importlib.import_module(f"factory.lifecycle.{name}").TRANSITIONS:
+            guards = "; ".join(guard.__name__.strip("_").replace("_", " ") for guard in arrow.guards) or "–"
+            who, sources = ", ".join(sorted(arrow.roles)), ", ".join(sorted(arrow.sources))
+            cells = (f"`{arrow.act}`", sources, arrow.target, who, guards, " ".join(arrow.clauses))
+            parts.append(f"| {' | '.join(cells)} |")
+    parts.append(_CLOCKS)
+    for clock in CLOCKS.values():
+        limit = f"`{clock.limit}`" if clock.limit else "day of the order"
+        warned, told = ", ".join(clock.warns), ", ".join(clock.escalates_to)
+        first = f"`{clock.name}` {clock.title_zh}"
+        cells = (first, f"`{clock.starts}`", limit, warned, told, _EFFECTS[clock.effect], " ".join(clock.clauses))
+        parts.append(f"| {' | '.join(cells)} |")
+    return "\n".join(parts) + "\n"
+
+
+def profiles() -> str:
+    """Return every parameter of every jurisdiction with where it comes from."""
+    from factory.law.files import built_in
+    from factory.law.profile import CODES, KEYS, SECTIONS
+
+    layers = {code: built_in(code) for code in CODES}
+    heads = " | ".join(f"{code} {layers[code].head['name_zh']}" for code in CODES)
+    parts = [NOTE + _PROFILES]
+    for section, kind in SECTIONS.items():
+        meaning = _attributes(inspect.getdoc(kind) or "")
+        parts.append(f"\n## {section}\n\n| parameter | {heads} |\n|---|{'---|' * len(CODES)}")
+        for key in (key for key in KEYS if key.startswith(f"{section}.")):
+            cells = []
+            for layer in layers.values():
+                leaf = layer.leaves[key]
+                value = " ".join(map(str, leaf.value)) or "–" if isinstance(leaf.value, list) else str(leaf.value)
+                shown = f"*unset*: {leaf.word}, proposed {leaf.propose}" if leaf.value is None else value
+                cells.append(f"{shown} ({' '.join(leaf.cited)})" if leaf.layer == layer.head["code"] else shown)
+            name = key.partition(".")[2]
+            parts.append(f"| `{name}` {meaning[name]} | {' | '.join(cells)} |")
+    return "\n".join(parts) + "\n"
+
+
+def kept_requirements() -> str:
+    """Return the requirements that have, or once had, a test: the list only grows by itself."""
+    from factory.law import sources
+
+    path = ROOT / "tests" / "requirements" / "kept.txt"
+    before = path.read_text("utf-8").split() if path.exists() else []
+    return "\n".join(sorted({*before, *sources.marked_tests(ROOT / "tests")})) + "\n"
+
+
+PAGES = {
+    "errors.md": error_codes,
+    "refusals.md": refusal_codes,
+    "commands.md": commands,
+    "settings.md": settings,
+    "lifecycle.md": lifecycle,
+    "profiles.md": profiles,
+    "../../tests/requirements/kept.txt": kept_requirements,
+}
 
 
 def pages() -> list[Path]:

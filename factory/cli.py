@@ -20,6 +20,7 @@ from factory.demo.cli import demo
 from factory.errors import FactoryError
 from factory.feedback_cli import app as feedback_app
 from factory.law.cli import app as profile_app
+from factory.law.cli import compliance
 from factory.log.cli import app as log_app
 from factory.product_cli import app as product_app
 from factory.product_cli import request_app
@@ -54,6 +55,7 @@ app.command(name="trust-refresh")(trust_refresh)
 app.command(name="try")(try_command)
 app.command(name="verify")(verify_command)
 app.command(name="bench")(bench)
+app.command(name="compliance")(compliance)
 app.command(name="serve")(serve)
 app.command(name="found-platform")(found_platform)
 for _name, _group in (

@@ -140,3 +140,80 @@ def _text(row: dict[str, Any]) -> str:
     if value is None:
         return f"（未定：{row['word']}，建议 {row['propose']}）"
     return " ".join(map(str, value)) or "–" if isinstance(value, list) else str(value)
+
+
+def compliance(
+    *,
+    profile: Annotated[str, typer.Option("--profile", help="只列该辖区与全国的条款 | SD, JN, JL, SZ or GD")] = "",
+    results: Annotated[
+        Path | None, typer.Option("--results", help="测试结果文件 | file of results [out/requirements.json]")
+    ] = None,
+    tests: Annotated[Path | None, typer.Option("--tests", help="测试目录 | folder of tests")] = None,
+    as_html: Annotated[bool, typer.Option("--html", help="输出网页 | print a page")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """合规对照：条款、要求、控制、测试、结果 | Clause, requirement, control, tests and last result.
+
+    Run `make compliance` first: a requirement counts when every test marked with it ran over these
+    very sources and passed. Exit 1 when one of them failed.
+
+    Example: shufang compliance --profile GD --html > compliance.html
+    """
+    from factory.law import pages, sources
+    from factory.law.compliance import matrix, to_json
+    from factory.law.files import built_in
+    from factory.law.profile import known_code
+    from factory.law.table import load_table
+
+    code = known_code(profile) if profile else None
+    folder = sources.root()
+    place = tests or folder / "tests"
+    table = load_table()
+    found = matrix(
+        table,
+        tests=sources.marked_tests(place.resolve()) if place.is_dir() else {},
+        citing=sources.citing_modules(folder, table.requirements),
+        results=_results(results, folder),
+        sources_sha256=sources.digest(folder),
+        profile=code or "",
+    )
+    if as_html:
+        typer.echo(pages.page(found, built_in(code) if code else None))
+    else:
+        show(to_json(found), as_json=as_json, text=_told(found))
+    if any(row.status == "failing" for row in found.rows):
+        raise typer.Exit(1)
+
+
+def _results(path: Path | None, folder: Path) -> Any:
+    from factory.errors import FileMissingError
+    from factory.law.compliance import Results, read_results
+
+    usual = folder / "out" / "requirements.json"
+    if path is None and not usual.is_file():
+        return Results()
+    try:
+        return read_results((path or usual).read_text("utf-8"))
+    except FileNotFoundError:
+        raise FileMissingError(f"expected a file of test results at {path}; make one with `make compliance`") from None
+
+
+def _told(found: Any) -> str:
+    from factory.law.pages import WORDS
+
+    core = f"{found.count('core', 'passing')}/{found.count('core')}"
+    governance = f"{found.count('governance', 'passing')}/{found.count('governance')}"
+    lines = [
+        f"核心 core {core}  治理 governance {governance}  {found.results.finished_at or '没有测试结果 no results'}"
+    ]
+    if found.is_stale:
+        lines.append("测试结果不是由当前源代码得出的，按未运行计 the results are of other sources: make compliance")
+    for row in found.rows:
+        item = row.requirement
+        lines.append(
+            f"{WORDS[row.status]:<6} {item.id:<16} {item.title_zh}  [{len(row.clauses)} 条 clauses; "
+            f"{', '.join(row.controls) or '–'}; {len(row.tests)} tests]"
+        )
+        if row.reason[0]:
+            lines.append(f"       {row.reason[0]}")
+    return "\n".join(lines)
