@@ -167,10 +167,11 @@ MACHINES = (
 
 _LIFECYCLE = """# Lifecycle
 
-Every act is decided by the tables below. An act is permitted when it starts from the state the case is in, a role of the
-column does it, and everything in *must hold* holds; the first that does not is the refusal, with the clauses. `none` is the
-state before there is a case. `clock` is the platform's own clock: it ends what had an end. Clause ids are those of
-`shufang compliance`; `D-1` to `D-13` are points of [the decision](../decisions/0013-the-law-as-data.md)."""
+Every act is decided by the tables below. An act is permitted when it starts from the state the case is in,
+a role of the column does it, and everything in *must hold* holds; the first that does not is the refusal,
+with the clauses. `none` is the state before there is a case. `clock` is the platform's own clock: it ends
+what had an end. Clause ids are those of `shufang compliance`; `D-1` to `D-13` are points of [the
+decision](../decisions/0017-the-law-as-data.md)."""
 _CLOCKS = """
 ## Clocks
 
@@ -181,9 +182,14 @@ A passed clock is reported, holds new grants, or opens the next step; it approve
 |---|---|---|---|---|---|---|"""
 _PROFILES = """# Profiles
 
-What each jurisdiction asks, and where it says so. *unset* is a word without a number: the deployer sets it in `law.toml`
-before anything starts (`shufang profile check`). A jurisdiction without a value of its own shows NATIONAL's."""
-_EFFECTS = {"report": "reported", "hold": "reported; new grants are held", "opens": "the next step may be taken"}
+What each jurisdiction asks, and where it says so. *unset* is a word without a number: the deployer sets it
+in `law.toml` before anything starts (`shufang profile check`). A jurisdiction without a value of its own
+shows NATIONAL's."""
+_EFFECTS = {
+    "report": "reported",
+    "hold": "reported; new grants are held",
+    "opens": "the next step may be taken",
+}
 
 
 def lifecycle() -> str:

@@ -7,7 +7,7 @@ number (及时, 第一时间, 立即, 定期, 规定期限) stays unset until th
 before that.
 
 Source:
-    regulations/LIFECYCLE.md sections 11 and 12; docs/decisions/0013-the-law-as-data.md.
+    regulations/LIFECYCLE.md sections 11 and 12; docs/decisions/0017-the-law-as-data.md.
 """
 
 from collections.abc import Mapping
