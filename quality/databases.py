@@ -191,13 +191,18 @@ class _MySql:
         import pyarrow as pa
 
         parts = ", ".join(_ticked(name, whole=True) for name, _ in columns)
-        cursor = self._connection.cursor()
-        cursor.execute(f"SELECT {parts} FROM {_ticked(table)}")  # noqa: S608 - quoted names
+        self._cursor = self._connection.cursor()
+        self._cursor.execute(f"SELECT {parts} FROM {_ticked(table)}")  # noqa: S608 - quoted names
         schema = pa.schema([(name, pa.string()) for name, _ in columns])
-        return pa.RecordBatchReader.from_batches(schema, self._batches(cursor, schema))
+        return pa.RecordBatchReader.from_batches(schema, self._batches(self._cursor, schema))
 
     def close(self) -> None:
         """End the session, also in the middle of a stream."""
+        if hasattr(self, "_cursor"):
+            # Else cursor and result, when they are collected, would read the rest from a connection that is gone.
+            self._cursor.connection = None
+            if self._connection._result is not None:  # noqa: SLF001 - as below
+                self._connection._result.unbuffered_active = False  # noqa: SLF001 - as below
         self._connection._force_close()  # noqa: SLF001 - close() would first read the rest of the table
 
     @staticmethod

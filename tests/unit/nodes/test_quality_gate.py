@@ -58,3 +58,58 @@ def test_many_resources_are_assessed_in_one_run_and_one_without_a_suite_keeps_no
     assert [type(item) for item in done.values()] == [GateResult, QualityGateError, GateResult]
     assert [done[entry.id].record.state for entry in (world.entry, second)] == ["active", "active"]
     assert len(world.books.reports(second.id)) == 1
+
+
+@pytest.mark.slow
+def test_weights_and_thresholds_of_a_resource_come_from_its_profile_and_stand_in_the_report(world):
+    import json
+
+    suggest_suite(world.entry, settings=world.settings)
+    folder = world.home / "profiles"
+    folder.mkdir()
+    profile = folder / f"{world.entry.id}.json"
+    stated = {
+        "name": "east", "version": "2.0.0", "score_min_x100": 9_900,
+        "dimension_weights": {"conformity": 1, "completeness": 1, "accuracy": 90, "consistency": 1, "timeliness": 6,
+                              "accessibility": 1},
+        "severity_weights": {"critical": 9, "major": 3, "minor": 1},
+    }  # fmt: skip
+    profile.write_text(json.dumps(stated), encoding="utf-8")
+    first = run(world)
+    assert first.record.state == "active"
+    report = json.loads((first.folder / "report.json").read_text("utf-8"))
+    assert (report["profile"]["name"], report["profile"]["score_min_x100"]) == ("east", 9_900)
+    assert {item["name"]: item["weight"] for item in report["dimensions"]} == stated["dimension_weights"]
+    assert report["profile"]["severity_weights"]["critical"] == 9
+    # Nothing of this table is about consistency: shown as not assessed, with its weight, in neither language as 100.
+    absent = next(item for item in report["dimensions"] if item["name"] == "consistency")
+    assert (absent["score_x100"], absent["verdict"]) == (None, "not_assessed")
+    for lang, words in (("zh", "未评估"), ("en", "not assessed")):
+        assert words in (first.folder / f"report.{lang}.html").read_text("utf-8")
+    profile.write_text('{"score_min_x100": 9900, "colour": 1}', encoding="utf-8")
+    with pytest.raises(QualityGateError, match="colour"):
+        run(world)
+    assert (
+        world.books.resource(world.entry.id) == first.record or world.books.resource(world.entry.id).state == "active"
+    )
+    assert len(world.books.reports(world.entry.id)) == 1
+
+
+@pytest.mark.slow
+def test_the_pages_carry_the_signature_of_the_report_that_is_in_the_books(world):
+    from nodes.quality_gate import write_pages
+
+    with pytest.raises(QualityGateError, match="quality run"):
+        write_pages(world.home / "pages", world.entry.id, books=world.books)
+    suggest_suite(world.entry, settings=world.settings)
+    done = run(world)
+    pages = write_pages(world.home / "pages", world.entry.id, books=world.books, pdf=True)
+    key = world.keys.statement.public.keyid[:16]
+    for path in (pages["html_zh"], pages["html_en"], done.folder / "report.zh.html"):
+        from pathlib import Path
+
+        text = Path(path).read_text("utf-8")
+        assert key in text
+        assert done.record.report_sha256 in text
+    assert Path(pages["pdf_zh"]).read_bytes().startswith(b"%PDF")
+    assert pages["sha256"] == done.record.report_sha256

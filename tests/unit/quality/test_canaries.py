@@ -169,6 +169,50 @@ def test_no_canary_leaves_through_the_command_or_its_errors(tmp_path, capfd):
     assert_clean(captured.out + captured.err)
 
 
+def printed(document):
+    """Return every text that a page of the PDF is set from."""
+    return json.dumps(document, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("extra", FORMATS, ids=["plain", "complete", "rows asked for", "exceptions"])
+def test_no_canary_gets_onto_a_pdf_a_portfolio_or_into_what_is_kept(tmp_path, monkeypatch, extra):
+    from datetime import date
+
+    from quality import kept, pdf, portfolio
+    from quality.projection import with_orders
+
+    set_from = []
+    typeset = pdf.typeset
+
+    def watched(template, document):
+        set_from.append(printed(document))
+        return typeset(template, document)
+
+    monkeypatch.setattr(pdf, "typeset", watched)
+    monkeypatch.setattr(portfolio, "typeset", watched)
+    source = source_of(table(tmp_path), delivered_at=NOW)
+    first = assess(source, suite(extra), now=NOW)
+    later = source_of(table(tmp_path), delivered_at=NOW.replace(day=3))
+    found = assess(later, suite(extra), now=NOW.replace(day=3), kept=first.kept, previous=report_json(first))
+    order = {"id": "T-0001", "kind": "feedback", "rule": "", "severity": "major", "state": "open", "overdue": True,
+             "opened_on": "2026-02-01", "due_on": "2026-02-10", "provisional": False,
+             "text": CANARY, "party": CANARY}  # fmt: skip
+    report = with_orders(report_json(found, resource="res.test", title_zh=CANARY, owner=CANARY), [order])
+    signature = {"keyid": "ab" * 32, "sig": "MEUC"}
+    content = [pdf.pdf(report, lang=lang, sha256="cd" * 32, signature=signature) for lang in ("zh", "en")]
+    document = portfolio.portfolio(
+        [portfolio.Signed(report, "ef" * 32, "org.test", "部门", "Department")], today=date(2026, 3, 2)
+    )
+    content += [portfolio.pdf(document, lang=lang) for lang in ("zh", "en")]
+    assert len(set_from) == 4
+    pages = [portfolio.html(document, lang=lang) for lang in ("zh", "en")]
+    for text in (*set_from, *pages, json.dumps(document, ensure_ascii=False)):
+        assert_clean(text)
+    assert all(hot.encode() not in page for hot in HOT for page in content)
+    # What is kept stays at the node; even so it holds bounds of numbers and dates alone, no text of a row.
+    assert CANARY not in kept.dumps(found.kept).decode()
+
+
 def test_a_table_without_a_header_does_not_publish_its_first_row(tmp_path):
     path = tmp_path / "headless.csv"
     path.write_text(f"{CANARY},13900000001\n" + "x,1\n" * 20, encoding="utf-8")

@@ -1,5 +1,8 @@
 """Tables of real PostgreSQL and MariaDB servers, and of workbooks: read, judged, and broken in every way."""
 
+import socket
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -101,6 +104,86 @@ def test_a_date_that_mariadb_keeps_as_zeroes_is_counted_as_unreadable(tmp_path):
     finally:
         database.drop()
     assert [item.failing for item in result.rules if item.rule.title_en == "Cells can be read as date"] == [8]
+
+
+class Unplugged:
+    """A cable between us and a real server that is pulled after so many bytes of its answers."""
+
+    def __init__(self, port, after_bytes):
+        self.to, self.left = port, after_bytes
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with suppress(OSError):
+            while True:  # a client may try with and without encryption
+                client, _ = self.listener.accept()
+                threading.Thread(target=self._join, args=(client,), daemon=True).start()
+
+    def _join(self, client):
+        server_side = socket.create_connection(("127.0.0.1", self.to))
+        threading.Thread(target=self._pass, args=(client, server_side, None), daemon=True).start()
+        self._pass(server_side, client, self.left)
+        for end in (client, server_side):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _pass(self, source, sink, left):
+        with suppress(OSError):
+            while data := source.recv(4_096):
+                if left is not None and len(data) > left:
+                    return
+                left = None if left is None else left - len(data)
+                sink.sendall(data)
+
+
+def test_a_database_that_is_unplugged_while_it_is_read_is_a_finding(tmp_path, database):
+    database.create("no INT, name VARCHAR(20), amount DECIMAL(12,2), day DATE", rows_of(60_000))
+    cable = Unplugged({"postgresql": 5432, "mysql": 3306}[database.kind], 1_000_000)
+    path = write_connection(tmp_path / "main.toml", database.kind, port=cable.port)
+    result = assess(source_of(path, table=database.table), SUITE, now=NOW)
+    cable.listener.close()
+    assert result.findings == ("source.unreadable",)
+    assert result.score.verdict == "held"
+    whole = write_connection(tmp_path / "main.toml", database.kind)
+    assert assess(source_of(whole, table=database.table), SUITE, now=NOW).findings == ()
+
+
+CANARY = "CANARY-110101199003077777"
+
+
+def test_a_server_error_that_quotes_a_cell_does_not_get_out(tmp_path, database, capfd, caplog):
+    import json
+    import logging
+
+    from quality.cli import main
+    from quality.suite import document
+
+    caplog.set_level(logging.DEBUG)
+    database.create("no VARCHAR(60)", [f"('{i}')" for i in range(50)] + [f"('{CANARY}')"])
+    wrong = {"postgresql": "CAST(no AS INT)", "mysql": f"{database.table}_f(no)"}[database.kind]
+    try:
+        if database.kind == "mysql":
+            signal = "IF t LIKE 'CANARY%' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = t; END IF; RETURN 1;"
+            database.change(f"CREATE FUNCTION {{table}}_f(t VARCHAR(60)) RETURNS INT NO SQL BEGIN {signal} END")
+        database.change(f"CREATE VIEW {{table}}_v AS SELECT {wrong} AS no FROM {{table}}")
+        path = write_connection(tmp_path / "main.toml", database.kind)
+        suite = Suite("s", "1.0.0", {"no": "integer"}, SUITE.rules[:1])
+        (tmp_path / "suite.json").write_text(json.dumps(document(suite)))
+        out = tmp_path / "out"
+        arguments = ["--table", str(path), "--suite", str(tmp_path / "suite.json"), "--out", str(out)]
+        assert main(["assess", *arguments, "--inner-table", f"{database.table}_v", "--json"]) == 1
+    finally:
+        database.change("DROP VIEW IF EXISTS {table}_v")
+        if database.kind == "mysql":
+            database.change("DROP FUNCTION IF EXISTS {table}_f")
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    assert [item["code"] for item in report["findings"]] == ["source.unreadable"]
+    captured = capfd.readouterr()
+    texts = [captured.out, captured.err, caplog.text, *(file.read_text("utf-8") for file in out.iterdir())]
+    assert not any("CANARY" in text or "110101199003" in text for text in texts)
 
 
 def test_the_session_cannot_write(tmp_path, database):
