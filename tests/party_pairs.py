@@ -5,7 +5,6 @@ import pickle
 import socket
 import struct
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,7 +125,6 @@ def _main(half, own, other, name, peer, writer, keep_received) -> None:
     try:
         value = half(party)
     except Exception as problem:  # noqa: BLE001  handed to the test
-        traceback.print_exc()
         error = (type(problem).__name__, str(getattr(problem, "code", "")), str(problem))
     own.close()
     writer.send_bytes(pickle.dumps(Done(value, error, time.process_time() - began, party.sent, party.received)))

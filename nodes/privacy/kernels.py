@@ -33,15 +33,14 @@ Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
 
-
 @cache
 def _blake2b_address() -> int:
     function = rbcl.rbcl._sodium.crypto_generichash_blake2b  # noqa: SLF001  the library rbcl loaded
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba is untyped
-def _blake2b(_typing: Any, address: Any, out: Any, out_size: Any, data: Any, size: Any, key: Any, key_size: Any) -> Any:
+@intrinsic  # type: ignore[untyped-decorator]  # numba has no types
+def _blake2b(_typing: Any, address: Any, out: Any, out_size: Any, data: Any, size: Any, key: Any, key_size: Any) -> Any:  # noqa: PLR0917  as the C function
     """Call crypto_generichash_blake2b(out, outlen, in, inlen, key, keylen) at ``address``; all arguments are int64."""
     signature = types.int32(types.int64, types.int64, types.int64, types.int64, types.int64, types.int64, types.int64)
 
@@ -56,31 +55,35 @@ def _blake2b(_typing: Any, address: Any, out: Any, out_size: Any, data: Any, siz
     return signature, build
 
 
+_hash: Any = _blake2b
+"""The intrinsic as compiled code calls it: without the first parameter."""
+
+
 def _jit(function: Any) -> Any:
     return numba.njit(cache=True, nogil=True, boundscheck=False)(function)
 
 
 @_jit
-def _digest_items(address: int, data: Any, offsets: Any, key: Any, out: Any) -> None:
+def _digest_items(address: Any, data: Any, offsets: Any, key: Any, out: Any) -> None:
     base, target, secret = data.ctypes.data, out.ctypes.data, key.ctypes.data
     for row in range(out.shape[0]):
         start = offsets[row]
-        _blake2b(address, target + 64 * row, 64, base + start, offsets[row + 1] - start, secret, 32)
+        _hash(address, target + 64 * row, 64, base + start, offsets[row + 1] - start, secret, 32)
 
 
 @_jit
-def _digest_rows(address: int, rows: Any, bins: Any, out: Any) -> None:
+def _digest_rows(address: Any, rows: Any, bins: Any, out: Any) -> None:
     block = np.empty(8, np.uint64)
     source, target = block.ctypes.data, out.ctypes.data
     for row in range(out.shape[0]):
         for word in range(7):
             block[word] = rows[row, word]
         block[7] = bins[row]
-        _blake2b(address, target + 16 * row, 16, source, 64, 0, 0)
+        _hash(address, target + 16 * row, 16, source, 64, 0, 0)
 
 
 @_jit
-def _digest_masked(address: int, matrix: Any, bins: Any, codes: Any, mask: Any, out: Any) -> None:
+def _digest_masked(address: Any, matrix: Any, bins: Any, codes: Any, mask: Any, out: Any) -> None:  # noqa: PLR0917
     block = np.empty(8, np.uint64)
     source, target = block.ctypes.data, out.ctypes.data
     for row in range(out.shape[0]):
@@ -88,7 +91,21 @@ def _digest_masked(address: int, matrix: Any, bins: Any, codes: Any, mask: Any, 
         for word in range(7):
             block[word] = matrix[place, word] ^ (codes[row, word] & mask[word])
         block[7] = np.uint64(place)
-        _blake2b(address, target + 16 * row, 16, source, 64, 0, 0)
+        _hash(address, target + 16 * row, 16, source, 64, 0, 0)
+
+
+@_jit
+def _append(data: Any, offsets: Any, out: Any, positions: Any) -> None:
+    for row in range(positions.shape[0]):
+        place, start, end = positions[row], offsets[row], offsets[row + 1]
+        size = end - start
+        out[place] = np.uint8(size >> 8)
+        out[place + 1] = np.uint8(size & 255)
+        place += 2
+        for byte in range(start, end):
+            out[place] = data[byte]
+            place += 1
+        positions[row] = place
 
 
 @_jit
@@ -148,7 +165,7 @@ def _places(words: Any, seed: Any, bins: Any, out: Any) -> None:
 
 
 @_jit
-def _insert(places: Any, table: Any, turns: Any, walk: Any) -> int:
+def _insert(places: Any, table: Any, turns: Any, walk: Any) -> Any:
     """Cuckoo insertion by random walk; returns how many items found a place."""
     state = walk
     for item in range(places.shape[0]):
@@ -164,7 +181,7 @@ def _insert(places: Any, table: Any, turns: Any, walk: Any) -> int:
             if done:
                 break
             state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-            turn = np.int64((state >> np.uint64(33)) % np.uint64(3))
+            turn = np.int64((state >> np.uint64(33)) % np.uint64(3))  # type: ignore[assignment]  # numba's types
             if turn == last:
                 turn = (turn + 1) % 3
             place = places[current, turn]
@@ -256,6 +273,12 @@ def digest_masked(matrix: Words, bins: NDArray[np.int64], codes: Words, mask: Wo
     out = np.empty((len(bins), 16), np.uint8)
     _digest_masked(_blake2b_address(), matrix, bins, codes, mask, out)
     return out
+
+
+def append_fields(data: Bytes, offsets: NDArray[np.int64], out: Bytes, positions: NDArray[np.int64]) -> None:
+    """Write one field of every row into ``out``: its length in two bytes and its bytes; move ``positions`` on."""
+    _require(len(offsets) == len(positions) + 1, "a field per row")
+    _append(data, offsets, out, positions)
 
 
 def to_rows(columns: Words) -> Words:

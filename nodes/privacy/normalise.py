@@ -18,7 +18,7 @@ def inputs(frame: "pd.DataFrame", fields: Sequence[MatchField]) -> tuple[list[by
 
     Numbers count as their decimal text without a fraction of zero; a missing value is empty.
     """
-    columns = [[_text(value) for value in frame[field.column].tolist()] for field in fields]
+    columns = [[text_of(value) for value in frame[field.column].tolist()] for field in fields]
     found: set[bytes] = set()
     skipped = 0
     for values in zip(*columns, strict=True):
@@ -30,7 +30,8 @@ def inputs(frame: "pd.DataFrame", fields: Sequence[MatchField]) -> tuple[list[by
     return sorted(found), skipped
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return a cell as text; a missing one is empty."""
     if isinstance(value, str):
         return value
     if value is None or value != value:  # noqa: PLR0124  NaN is the one value that differs from itself

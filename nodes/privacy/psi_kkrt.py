@@ -102,7 +102,23 @@ class Plan:
         return cls(mine, theirs, buckets, sender_rows, -(-bins // 64) * 64, max(8, -(-bits // 8)))
 
 
-def receive_intersection(channel: Channel, items: Items) -> NDArray[np.bool_]:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What one side knows after the protocol.
+
+    Attributes:
+        names: shape ``(n, 2)``, a 128-bit name of every own item under the session's key; the peer knows the names of
+            its own items alone.
+        shared: shape ``(n,)``, whether the peer has the item; of shape ``(0,)`` at the sender, which does not learn it.
+        theirs: size of the peer's set.
+    """
+
+    names: Words
+    shared: NDArray[np.bool_]
+    theirs: int
+
+
+def receive_intersection(channel: Channel, items: Items) -> Compared:
     """Learn which of ``items`` the sender has too.
 
     Args:
@@ -110,7 +126,7 @@ def receive_intersection(channel: Channel, items: Items) -> NDArray[np.bool_]:
         items: own items, each once.
 
     Returns:
-        Shape ``(n,)``: whether the sender has the item.
+        With ``shared``: whether the sender has the item.
 
     Raises:
         TaskRefusedError, BadElementError: the peer broke the protocol.
@@ -125,15 +141,15 @@ def receive_intersection(channel: Channel, items: Items) -> NDArray[np.bool_]:
     digests, order, starts = _arranged(items, key, plan.buckets)
     for number in range(plan.buckets):
         rows = order[starts[number] : starts[number + 1]]
-        _receive_bucket(channel, plan, (first, second), digests[rows], rows, shared)
-    return shared
+        shared[rows[_receive_bucket(channel, plan, (first, second), digests[rows])]] = True
+    return Compared(np.ascontiguousarray(digests[:, :2]), shared, theirs)
 
 
-def send_intersection(channel: Channel, items: Items) -> int:
+def send_intersection(channel: Channel, items: Items) -> Compared:
     """Let the peer learn which of its items occur in ``items``.
 
     Returns:
-        Size of the peer's set.
+        Names and the size of the peer's set.
 
     Raises:
         TaskRefusedError, BadElementError: the peer broke the protocol.
@@ -147,17 +163,13 @@ def send_intersection(channel: Channel, items: Items) -> int:
     for number in range(plan.buckets):
         rows = order[starts[number] : starts[number + 1]]
         _send_bucket(channel, plan, streams, choices, digests[rows])
-    return theirs
+    return Compared(np.ascontiguousarray(digests[:, :2]), np.zeros(0, np.bool_), theirs)
 
 
 def _receive_bucket(
-    channel: Channel,
-    plan: Plan,
-    streams: tuple[list[CipherContext], list[CipherContext]],
-    digests: Words,
-    rows: NDArray[np.int64],
-    shared: NDArray[np.bool_],
-) -> None:
+    channel: Channel, plan: Plan, streams: tuple[list[CipherContext], list[CipherContext]], digests: Words
+) -> NDArray[np.int64]:
+    """Do one bucket and return which of its items are shared, by position in ``digests``."""
     seed, table, turns = _placed(digests, plan.bins)
     filled = np.flatnonzero(table >= 0)
     codes = np.frombuffer(os.urandom(plan.bins * 8 * CODE_WORDS), np.uint64).reshape(plan.bins, CODE_WORDS).copy()
@@ -174,11 +186,13 @@ def _receive_bucket(
     size = plan.sender_rows * plan.tag_bytes
     data = exactly(channel, _TAGS, 3 * size)
     taken = turns[table[filled]]
+    shared = []
     for turn in range(3):
         tags = np.frombuffer(data, np.uint8, size, turn * size).reshape(plan.sender_rows, plan.tag_bytes)
         mine = np.flatnonzero(taken == turn)
         found = kernels.find(np.ascontiguousarray(values[mine]), tags) >= 0
-        shared[rows[table[filled[mine[found]]]]] = True
+        shared.append(table[filled[mine[found]]])
+    return np.concatenate(shared)
 
 
 def _send_bucket(

@@ -2,6 +2,7 @@
 
 from nodes.contract.tasks.linear import LinearParameters
 from nodes.contract.tasks.match import EVALUATE, MatchParameters
+from nodes.contract.tasks.psi import PsiParameters
 from nodes.contract.tasks.sums import SumsParameters
 from nodes.tasks.spec import Outcome, TaskContext, TaskSession, TaskSpec
 
@@ -17,6 +18,7 @@ def tasks() -> dict[str, TaskSpec]:
         TaskSpec(
             "match.voprf", MatchParameters, _match, frozenset({EVALUATE}), free=frozenset({"batch_max", "queries_max"})
         ),
+        TaskSpec("psi.join", PsiParameters, _psi, joint=True, party=True),
     )
     return {spec.name: spec for spec in specs}
 
@@ -37,3 +39,9 @@ def _match(context: TaskContext) -> tuple[TaskSession, Outcome]:
     from nodes.tasks import match
 
     return match.start(context)
+
+
+def _psi(context: TaskContext) -> tuple[TaskSession, Outcome]:
+    from nodes.tasks import psi
+
+    return psi.start(context)
