@@ -28,7 +28,7 @@ from factory.hub.bus import NodeUnreachableError
 from nodes.contract import sealing, wire
 from nodes.contract.errors import ContractError
 from nodes.contract.grant import Budget, Grant, Party, Thresholds
-from nodes.contract.messages import Order, Refusal, ResourceUse, Result, Step, decode, encode, parse
+from nodes.contract.messages import Order, Query, Refusal, ResourceUse, Result, Step, decode, encode, parse
 from nodes.contract.sealing import SealHeader
 from nodes.contract.signing import Envelope, SigningKey, sha256_hex, sign
 from nodes.contract.trust import Actor
@@ -73,12 +73,15 @@ class Member:
 class HarnessSecrets:
     party: Member
     actors: Mapping[str, Actor]
+    unsealed: list[bytes] = field(default_factory=list)
 
     def seal(self, plaintext: bytes, header: SealHeader) -> bytes:
         return sealing.seal(plaintext, self.actors[header.recipient].sealing_bytes, header)
 
     def unseal(self, sealed: bytes, header: SealHeader) -> bytes:
-        return sealing.unseal(sealed, self.party.sealing, header)
+        plaintext = sealing.unseal(sealed, self.party.sealing, header)
+        self.unsealed.append(plaintext)
+        return plaintext
 
     def sign(self, payload_type: str, payload: bytes) -> Envelope:
         return sign(self.party.key, payload_type, payload)
@@ -106,6 +109,7 @@ class HarnessNode:
     budget_left: int = 1_000_000
     home: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="harness-"))
     sent: list[bytes] = field(default_factory=list)
+    unsealed: list[bytes] = field(default_factory=list)
     sessions: dict[str, TaskSession] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -151,6 +155,10 @@ class HarnessNode:
             order = decode(Order, envelope, attachments, self.parties[OPERATOR].key.public)
             return "order.accepted", self._start(order, envelope.payload_sha256)
         sender = next(p for p in self.parties.values() if p.key.public.keyid == envelope.keyid)
+        if envelope.payload_type == Query.payload_type:
+            query = decode(Query, envelope, attachments, sender.key.public)
+            place = (query.body["session_id"], sender.actor.id)
+            return query.kind, Outcome({"sequence": self.sequences.get(place, 0)})
         try:
             step = decode(Step, envelope, attachments, sender.key.public)
         except ContractError as error:
@@ -182,7 +190,7 @@ class HarnessNode:
                 use.resource: FrameView(use.resource, use.columns, self.tables[use.resource]) for use in order.resources
             },
             actors=actors,
-            secrets=HarnessSecrets(self.party, actors),
+            secrets=HarnessSecrets(self.party, actors, self.unsealed),
             now=lambda: datetime.now(UTC),
             state_dir=f"{self.home}/sessions/{order.session_id}",
             charge=self._charge,

@@ -11,6 +11,7 @@ BENCHES = {
     "log": "factory.bench.log",
     "verify": "factory.bench.verify",
     "quality": "factory.bench.quality",
+    "verification": "factory.bench.verification",
 }
 """Module by name; each has ``run(*, rows: int | None) -> dict``."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from factory.bench.measure import percentile
-from factory.client.match import Invitation, Matcher
+from factory.client.match import Found, Invitation, Matcher
 from factory.errors import FactoryError
 from factory.files import write_atomic
 from factory.hub.relay_bus import RelayBus
@@ -65,7 +65,7 @@ def ask(
     *,
     batch: int,
     told: Callable[[int, int], None] = lambda _done, _of: None,
-) -> tuple[list[bool], dict[str, int]]:
+) -> tuple[list[Found], dict[str, int]]:
     """Ask for all records and return the answers, and what may be reported of it.
 
     Args:
@@ -77,17 +77,19 @@ def ask(
     Raises:
         FactoryError: see ``Matcher.ask``.
     """
-    answers: list[bool] = []
+    answers: list[Found] = []
     times_ms: list[float] = []
     for start in range(0, len(records), batch):
         began = time.perf_counter()
-        answers += matcher.ask(records[start : start + batch])
+        answers += matcher.look_up(records[start : start + batch])
         times_ms.append((time.perf_counter() - began) * 1000)
         told(len(answers), len(records))
     return answers, {
         "asked": len(answers),
         "p50_ms": round(percentile(times_ms, 0.5)),
         "p95_ms": round(percentile(times_ms, 0.95)),
+        "p50_us": round(percentile(times_ms, 0.5) * 1000),
+        "p95_us": round(percentile(times_ms, 0.95) * 1000),
         "bytes_sent": matcher.bytes_sent,
         "bytes_received": matcher.bytes_received,
     }
@@ -123,14 +125,45 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             bus=bus,
             invitation=invitation,
         )
+        table_bytes = hold_table(matcher, options.table) if options.table else 0
         answers, facts = ask(matcher, records, batch=options.batch)
+        facts["table_bytes"] = table_bytes
     finally:
         bus.close()
     if options.answers is None:
-        return {**facts, "matches": answers}
-    lines = "".join(json.dumps({"record": place + 1, "match": found}) + "\n" for place, found in enumerate(answers))
-    write_atomic(options.answers, lines.encode("ascii"), mode=0o600)
+        return {**facts, "answers": [shown(found) for found in answers]}
+    lines = "".join(
+        json.dumps({"record": place + 1, **shown(found)}, ensure_ascii=False) + "\n"
+        for place, found in enumerate(answers)
+    )
+    write_atomic(options.answers, lines.encode("utf-8"), mode=0o600)
     return dict(facts)
+
+
+def hold_table(matcher: Matcher, folder: Path) -> int:
+    """Let the matcher hold the whole tag table, kept in ``folder`` under its digest; return the bytes received for it.
+
+    Tables of earlier versions are removed from the folder.
+
+    Raises:
+        FactoryError: see ``Matcher.take_table``.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{matcher.table_name}.tags"
+    before = matcher.bytes_received
+    kept = path.read_bytes() if path.is_file() else None
+    table = matcher.take_table(kept)
+    if table != kept:
+        write_atomic(path, table, mode=0o600)
+    for other in folder.glob("*.tags"):
+        if other != path:
+            other.unlink()
+    return matcher.bytes_received - before
+
+
+def shown(found: Found) -> dict[str, bool | str]:
+    """Return an answer as files and commands show it."""
+    return {"match": found.match} if found.band is None else {"match": found.match, "band": found.band}
 
 
 def main() -> int:
@@ -143,7 +176,10 @@ def main() -> int:
     parser.add_argument("--invitation", type=Path, required=True, help="file handed over by the operator")
     parser.add_argument("--records", type=Path, required=True, help="JSON lines, or CSV with a header line")
     parser.add_argument("--answers", type=Path, help="file for the answers, instead of printing them")
-    parser.add_argument("--batch", type=int, default=1, choices=range(1, 65), metavar="N", help="records in one step")
+    parser.add_argument("--batch", type=int, default=1, choices=range(1, 1001), metavar="N", help="records in one step")
+    parser.add_argument(
+        "--table", type=Path, metavar="DIR", help="hold the whole tag table, kept here; names no bucket"
+    )
     try:
         facts = run(parser.parse_args())
     except (FactoryError, ContractError) as error:

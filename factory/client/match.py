@@ -22,25 +22,31 @@ from typing import Any, ClassVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from factory.agency.client import Asked, ask_query
 from factory.client import oprf
 from factory.errors import FactoryError, NodeRefusedError
 from factory.federation.session import Reply, read_answer
 from factory.hub.bus import NodeBus
 from nodes.contract import canonical, wire
 from nodes.contract.errors import ContractError, MalformedError
-from nodes.contract.messages import Order, Refusal, Result, Step, encode, parse
+from nodes.contract.messages import Order, QueryKind, Refusal, Result, Step, encode, parse
 from nodes.contract.sealing import SealHeader, seal, unseal
-from nodes.contract.signing import Envelope, SigningKey
+from nodes.contract.signing import Envelope, SigningKey, sha256_hex
 from nodes.contract.tasks.match import (
     BITS_MAX,
     BUCKET_ROWS_MIN,
     EVALUATE,
     LABEL_ANSWER,
     LABEL_ASK,
+    LABEL_TABLE,
+    TABLE,
+    TABLE_PART_BYTES,
     TAG_BYTES,
     TASK,
     MatchParameters,
     bucket_of,
+    cover_key,
+    cover_of,
     record_input,
 )
 from nodes.contract.trust import Actors
@@ -96,6 +102,32 @@ class Invitation:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to one record.
+
+    Attributes:
+        match: whether the register holds it.
+        band: band of the agreed column if it does and there are bands, as people read it.
+    """
+
+    match: bool
+    band: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Both signatures under one batch: what was asked for, and that it was answered. No record, no answer.
+
+    Attributes:
+        asked: the application unit's signed step; says how many records.
+        answered: the node's signed result; names the step's digest, and how many records the session has had.
+    """
+
+    asked: Envelope
+    answered: Envelope
+
+
+@dataclass(frozen=True, slots=True)
 class _Terms:
     """What a checked invitation says."""
 
@@ -105,6 +137,13 @@ class _Terms:
     public_key: bytes
     bits: int
     bucket_rows: int
+    version: bytes
+    table_sha256: str
+
+    @property
+    def bucket_bytes(self) -> int:
+        """Bytes of one bucket."""
+        return self.bucket_rows * self.parameters.entry_bytes
 
 
 @dataclass(slots=True, repr=False)
@@ -119,6 +158,7 @@ class Matcher:
         bus: carries steps to the node, as this application unit.
         invitation: from the operator.
         now: clock.
+        keep: gets the receipt of every batch.
         queries: how many records have been asked.
     """
 
@@ -129,12 +169,13 @@ class Matcher:
     bus: NodeBus
     invitation: Invitation
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    keep: Callable[[Receipt], None] = field(default=lambda _: None)
     queries: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
-    _sequence: int = 0
-    _number: int = 0
-    _pending: tuple[Step, bytes] | None = None
+    _sequence: int | None = None
+    _pending: tuple[Step, Envelope, bytes] | None = None
+    _table: bytes | None = None
     _terms: _Terms = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,8 +194,48 @@ class Matcher:
         """Fields and rules of the signed order."""
         return self._terms.parameters
 
+    @property
+    def order(self) -> Order:
+        """The operator's order: session, scenario and purpose."""
+        return self._terms.order
+
+    @property
+    def table_name(self) -> str:
+        """Digest of the tag table that the node has committed to."""
+        return self._terms.table_sha256
+
+    def take_table(self, kept: bytes | None = None) -> bytes:
+        """Hold the whole tag table from now on, so that no bucket is named; return it to be kept.
+
+        Args:
+            kept: the table as it was returned before; used if the node still commits to it.
+
+        Raises:
+            FactoryError: as ``ask``.
+        """
+        terms = self._terms
+        if kept is None or sha256_hex(kept) != terms.table_sha256:
+            parts: list[bytes] = []
+            while not parts or len(parts) * TABLE_PART_BYTES < terms.bucket_bytes * 2**terms.bits:
+                self._settle()
+                reply = self._send(TABLE, {"part": len(parts)}, ())
+                place = SealHeader(terms.order.session_id, self.node, self.client, LABEL_TABLE, len(parts))
+                try:
+                    parts.append(unseal(b"".join(reply.attachments), self.sealing_key, place))
+                except ContractError as error:
+                    raise DishonestNodeError(f"the table of {self.node} does not open: {error}") from error
+            kept = b"".join(parts)
+        if sha256_hex(kept) != terms.table_sha256 or len(kept) != terms.bucket_bytes * 2**terms.bits:
+            raise DishonestNodeError(f"expected the table that {self.node} has committed to")
+        self._table = kept
+        return kept
+
     def ask(self, records: Sequence[Mapping[str, str]]) -> tuple[bool, ...]:
-        """Return for each record whether the department's register holds it.
+        """Return for each record whether the department's register holds it; see ``look_up``."""
+        return tuple(found.match for found in self.look_up(records))
+
+    def look_up(self, records: Sequence[Mapping[str, str]]) -> tuple[Found, ...]:
+        """Return for each record what the department's register says of it.
 
         Args:
             records: per record, a text for each field of the order; split into batches as the order allows.
@@ -166,7 +247,7 @@ class Matcher:
             DishonestNodeError: the answer does not fit the node's commitment.
         """
         inputs = [self._input(record) for record in records]
-        answers: list[bool] = []
+        answers: list[Found] = []
         for start in range(0, len(inputs), self._terms.parameters.batch_max):
             answers += self._batch(inputs[start : start + self._terms.parameters.batch_max])
         return tuple(answers)
@@ -181,16 +262,17 @@ class Matcher:
             raise RecordError("expected a value in every declared field, got an empty one")
         return data
 
-    def _batch(self, inputs: Sequence[bytes]) -> list[bool]:
+    def _batch(self, inputs: Sequence[bytes]) -> list[Found]:
         self._settle()
-        terms, number = self._terms, self._number
+        terms, number = self._terms, self._position()
         blinded = [oprf.blind(data) for data in inputs]
         buckets = [bucket_of(data, terms.bits) for data in inputs]
-        plaintext = canonical.dumps({"blinded": [item.element.hex() for item in blinded], "buckets": list(buckets)})
+        named: list[canonical.JsonValue] | None = None if self._table is not None else [*buckets]
+        plaintext = canonical.dumps({"blinded": [item.element.hex() for item in blinded], "buckets": named})
         node = self.actors.find(self.node, role="node", moment=self.now())
         place = SealHeader(terms.order.session_id, self.client, self.node, LABEL_ASK, number)
-        reply = self._send({"number": number}, (seal(plaintext, node.sealing_bytes, place),))
-        self._number += 1
+        body = {"number": number, "records": len(inputs)}
+        reply = self._send(EVALUATE, body, (seal(plaintext, node.sealing_bytes, place),))
         self.queries += len(inputs)
         if len(reply.attachments) != 1:
             raise DishonestNodeError(f"expected one sealed answer from {self.node}")
@@ -198,31 +280,49 @@ class Matcher:
             place = SealHeader(terms.order.session_id, self.node, self.client, LABEL_ANSWER, number)
             evaluated, proof, tags = _read(unseal(reply.attachments[0], self.sealing_key, place))
             oprf.verify(terms.public_key, [item.element for item in blinded], evaluated, proof)
-            wanted = [oprf.finish(item, image)[:TAG_BYTES] for item, image in zip(blinded, evaluated, strict=True)]
+            outputs = [oprf.finish(item, image) for item, image in zip(blinded, evaluated, strict=True)]
         except ContractError as error:
             raise DishonestNodeError(f"the answer of {self.node} does not hold: {error}") from error
-        size = terms.bucket_rows * TAG_BYTES
-        if len(tags) != size * (len(inputs) if terms.bits else 1):
+        size = terms.bucket_bytes
+        expected = 0 if self._table is not None else size * (len(inputs) if terms.bits else 1)
+        if len(tags) != expected:
             raise DishonestNodeError(f"expected buckets of {terms.bucket_rows} tags from {self.node}")
         found = []
-        for index, tag in enumerate(wanted):
-            bucket = tags[index * size : (index + 1) * size] if terms.bits else tags
-            found.append(tag in {bucket[at : at + TAG_BYTES] for at in range(0, size, TAG_BYTES)})
+        for place_of, (bucket, output) in enumerate(zip(buckets, outputs, strict=True)):
+            if self._table is not None:
+                content = self._table[bucket * size : (bucket + 1) * size]
+            else:
+                content = tags[place_of * size : (place_of + 1) * size] if terms.bits else tags
+            found.append(self._found(content, output))
         return found
 
-    def _send(self, body: dict[str, Any], attachments: tuple[bytes, ...]) -> Reply:
+    def _found(self, bucket: bytes, output: bytes) -> Found:
+        """Look for an output's tag among the entries of its bucket."""
+        width, tag = self._terms.parameters.entry_bytes, output[:TAG_BYTES]
+        at = bucket.find(tag)
+        while at >= 0 and at % width:
+            at = bucket.find(tag, at + 1)
+        if at < 0:
+            return Found(match=False)
+        band = self._terms.parameters.band
+        if band is None:
+            return Found(match=True)
+        return Found(True, band.name_of(bucket[at + TAG_BYTES] ^ cover_of(cover_key(output), self._terms.version)))
+
+    def _send(self, kind: str, body: dict[str, Any], attachments: tuple[bytes, ...]) -> Reply:
         step = Step(
             session_id=self._terms.order.session_id,
             order_sha256=self._terms.order_sha256,
-            sequence=self._sequence + 1,
-            kind=EVALUATE,
+            sequence=self._position() + 1,
+            kind=kind,
             sender=self.client,
             recipient=self.node,
             body=body,
             attachments_sha256=wire.digests(attachments),
             issued_at=self.now(),
         )
-        self._pending = (step, encode(step, self.key, attachments))
+        parcel = encode(step, self.key, attachments)
+        self._pending = (step, wire.unpack(parcel)[0], parcel)
         answer = self._deliver()
         if isinstance(answer, Refusal):
             raise NodeRefusedError(self.node, answer.code, answer.message)
@@ -230,18 +330,36 @@ class Matcher:
 
     def _settle(self) -> None:
         """Deliver a step whose answer was lost, since its sequence number may be used up at the node."""
-        if self._pending is not None and isinstance(self._deliver(), Reply):
-            self._number += 1
+        if self._pending is not None:
+            self._deliver()
+
+    def _position(self) -> int:
+        """Return the sequence of the last step taken; who comes back to a session asks the node for it."""
+        if self._sequence is None:
+            asked = Asked(
+                self.client, self.node, QueryKind.SESSION_POSITION, {"session_id": self._terms.order.session_id}
+            )
+            key = self.actors.find(self.node, role="node", moment=self.now()).verify_key
+            answer = ask_query(self.bus, self.key, asked, answerer_key=key, timeout_s=STEP_TIMEOUT_S, now=self.now())
+            if isinstance(answer, Refusal):
+                raise NodeRefusedError(self.node, answer.code, answer.message)
+            sequence = answer.body.get("sequence")
+            if type(sequence) is not int or sequence < 0:
+                raise DishonestNodeError(f"expected the sequence of the last step from {self.node}")
+            self._sequence = sequence
+        return self._sequence
 
     def _deliver(self) -> Reply | Refusal:
-        step, parcel = cast(tuple[Step, bytes], self._pending)
+        step, asked, parcel = cast(tuple[Step, Envelope, bytes], self._pending)
         self.bytes_sent += len(parcel)
         answer_bytes = self.bus.ask(self.node, parcel, timeout_s=STEP_TIMEOUT_S)
         self.bytes_received += len(answer_bytes)
         key = self.actors.find(self.node, role="node", moment=self.now()).verify_key
         answer = read_answer(answer_bytes, step, sender=self.node, key=key)
         self._pending = None
-        self._sequence += 1
+        self._sequence = step.sequence
+        if isinstance(answer, Reply) and step.kind == EVALUATE:
+            self.keep(Receipt(asked, answer.envelope))
         return answer
 
     def _check(self) -> _Terms:
@@ -264,17 +382,23 @@ class Matcher:
             if accepted.request_sha256 != self.invitation.order.payload_sha256:
                 raise MalformedError("expected the acceptance of this very order")
             parameters = MatchParameters.model_validate(order.parameters)
-            public_key, bits, rows = (accepted.body.get(name) for name in ("public_key", "bits", "bucket_rows"))
-            if not isinstance(public_key, str) or type(bits) is not int or type(rows) is not int:
-                raise MalformedError("expected the committed key and bucket layout in the acceptance")
+            public_key, version, table = (accepted.body.get(name) for name in ("public_key", "version", "table_sha256"))
+            bits, rows = accepted.body.get("bits"), accepted.body.get("bucket_rows")
+            if not (isinstance(public_key, str) and isinstance(version, str) and isinstance(table, str)):
+                raise MalformedError("expected the committed key, version and table in the acceptance")
+            if type(bits) is not int or type(rows) is not int:
+                raise MalformedError("expected the bucket layout in the acceptance")
+            if accepted.body.get("entry_bytes") != parameters.entry_bytes:
+                raise MalformedError(f"expected entries of {parameters.entry_bytes} bytes")
             if not 0 <= bits <= BITS_MAX or rows < 1:
                 raise MalformedError("expected a bucket layout within the limits")
             if bits and rows < BUCKET_ROWS_MIN:
                 raise MalformedError(f"expected buckets of at least {BUCKET_ROWS_MIN} tags")
-            key_bytes = bytes.fromhex(public_key)
+            key_bytes, version_bytes = bytes.fromhex(public_key), bytes.fromhex(version)
         except (ContractError, ValueError) as error:
             raise InvitationError(f"the session handed over cannot be joined: {error}") from error
-        return _Terms(order, self.invitation.order.payload_sha256, parameters, key_bytes, bits, rows)
+        digest = self.invitation.order.payload_sha256
+        return _Terms(order, digest, parameters, key_bytes, bits, rows, version_bytes, table)
 
 
 def _read(plaintext: bytes) -> tuple[list[bytes], bytes, bytes]:

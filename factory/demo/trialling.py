@@ -25,4 +25,4 @@ def try_questions(site: Site, invitation: Invitation, questions: Path) -> tuple[
             "--records", str(questions), "--relay", relay_url(site.hub_settings),
         )  # fmt: skip
     value = json.loads(text)
-    return Trial(value["asked"], value["p50_ms"], value["p95_ms"]), [bool(item) for item in value["matches"]]
+    return Trial(value["asked"], value["p50_ms"], value["p95_ms"]), [bool(item["match"]) for item in value["answers"]]

@@ -5,18 +5,20 @@ go from the application unit to the department, sealed, and the operator carries
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
 from factory.client.gateway import openapi_document
 from factory.client.match import Invitation
-from factory.federation.session import Session, require
+from factory.federation.session import Answer, Session, require
 from factory.pipelines.build import BuildError, Built, Learns, Mechanism, close_session, require_nodes, uses_of
 from factory.pipelines.pipeline import Building, Pipeline
 from factory.pipelines.recipe import Recipe, RecipeError
+from nodes.contract.messages import Refusal, RefusalCode
 from nodes.contract.tasks.match import BUCKET_ROWS_MIN, SUITE, TAG_BYTES, TASK, MatchParameters
 
 NAME = TASK
@@ -42,6 +44,12 @@ LEARNS = (
         "relays sealed bytes: who asked how often and when, neither question nor answer.",
     ),
 )
+
+
+PREPARING_RETRY_S = 3.0
+"""How often a department is asked whether its register is ready, in seconds."""
+PREPARING_S_MAX = 7200.0
+"""Longest wait for a register, in seconds; ten million rows take about twelve minutes on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,8 @@ def parameters_of(recipe: Recipe) -> MatchParameters:
         raise RecipeError(f"the parameters of {NAME} are wrong: {found}") from error
     if len(recipe.parties) != 1 or len(recipe.clients) != 1:
         raise RecipeError("expected one table and one application unit for a verification")
-    missing = sorted({field.column for field in parameters.fields} - set(recipe.parties[0].columns))
+    asked = {field.column for field in parameters.fields} | ({parameters.band.column} if parameters.band else set())
+    missing = sorted(asked - set(recipe.parties[0].columns))
     if missing:
         raise RecipeError(f"expected the columns {', '.join(missing)} at {recipe.parties[0].node}")
     return parameters
@@ -101,8 +110,8 @@ def build(
     """
     parameters = parameters_of(recipe)
     started = now()
-    answers = require(session.open(TASK, parameters.model_dump(mode="json"), uses_of(recipe)))
     node = recipe.parties[0].node
+    answers = require(open_prepared(session, parameters, recipe, now=now, progress=progress))
     progress("register prepared")
     result = trial(Invitation(session.order_envelopes[node], answers[node].envelope))
     progress(f"{result.asked} questions answered")
@@ -144,12 +153,47 @@ def build(
     )
 
 
+def open_prepared(
+    session: Session,
+    parameters: MatchParameters,
+    recipe: Recipe,
+    *,
+    now: Callable[[], datetime],
+    progress: Callable[[str], None] = lambda _: None,
+    retry_s: float = PREPARING_RETRY_S,
+) -> dict[str, Answer]:
+    """Send the order until the department has prepared its register, which takes a minute for a million rows.
+
+    Args:
+        session: not yet open.
+        parameters: of the recipe.
+        recipe: names the table.
+        now: clock.
+        progress: told how far the department is.
+        retry_s: how often it is asked.
+    """
+    ends_at = now() + timedelta(seconds=PREPARING_S_MAX)
+    while True:
+        answers = session.open(TASK, parameters.model_dump(mode="json"), uses_of(recipe))
+        waiting = [
+            answer.message
+            for answer in answers.values()
+            if isinstance(answer, Refusal) and answer.code == RefusalCode.RESOURCE_PREPARING
+        ]
+        if not waiting or now() > ends_at:
+            return answers
+        progress(waiting[0])
+        time.sleep(retry_s)
+
+
 def _method(recipe: Recipe, parameters: MatchParameters) -> dict[str, object]:
     return {
         "version": 1,
         "protocol": {"name": "VOPRF", "suite": parameters.suite, "source": "RFC 9497"},
         "fields": [{"column": field.column, "rules": list(field.rules)} for field in parameters.fields],
+        "band": None if parameters.band is None else parameters.band.model_dump(mode="json"),
         "batch_max": parameters.batch_max,
+        "minute_max": parameters.minute_max,
         "bucket_rows_min": BUCKET_ROWS_MIN,
         "false_positive": f"at most n / 2**{8 * TAG_BYTES} for a register of n records",
         "learns": [{"party": item.party, "what_zh": item.what_zh, "what_en": item.what_en} for item in LEARNS],

@@ -185,6 +185,7 @@ class World:
             TrialProcessError: it ended with an error; the message holds its last line.
         """
         printed = self.folder / "logs" / f"{party}.out"
+        printed.unlink(missing_ok=True)  # of an earlier command of this party
         process = self._start(party, module, *arguments, out=printed)
         while process.poll() is None:
             time.sleep(_LOOK_EVERY_S)

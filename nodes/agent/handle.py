@@ -36,7 +36,7 @@ from nodes.contract.errors import (
     UnsupportedVersionError,
 )
 from nodes.contract.grant import Grant
-from nodes.contract.messages import Order, Query, Refusal, RefusalCode, ResourceUse, Result, Step
+from nodes.contract.messages import Order, Query, QueryKind, Refusal, RefusalCode, ResourceUse, Result, Step
 from nodes.contract.parameters import CLOCK_SKEW_S_MAX, LIMITS
 from nodes.contract.parties import FRAME, PartyFrame
 from nodes.contract.signing import Envelope, VerifyKey, sha256_hex, sign
@@ -206,6 +206,8 @@ class Agent:
             case Query():
                 sender, recipient, session = message.sender, message.recipient, ""
                 roles = ("operator", "agency", "registrar")
+                if message.kind == QueryKind.SESSION_POSITION:
+                    roles = ("operator", "application_unit")
             case PartyFrame():
                 sender, recipient, session = message.sender, message.recipient, message.session_id
                 roles = ("node",)
@@ -262,10 +264,11 @@ class Agent:
         spec = self.tasks[order.task]
         parameters = _parameters_of(order, spec)
         views = self._views(order, permit, used)
+        prepared = self._prepared(spec, views, parameters)
         budget_before = self.books.spent(record.sha256) - self.books.spent_in(order.session_id)
         selection = (order.task, spec.selection_sha256(order, parameters))
         accepted = self._accept(asked, order, record, permit, selection)
-        context = self._context(order, record, grant, trust, parameters=parameters, views=views)
+        context = self._context(order, record, grant, trust, parameters=parameters, views=views, prepared=prepared)
         try:
             task, outcome = self._started(spec, context)
         except RefusedError:
@@ -315,6 +318,7 @@ class Agent:
         *,
         parameters: BaseModel,
         views: Mapping[str, GrantedTable],
+        prepared: object = None,
     ) -> TaskContext:
         actors = self._actors_for(order, trust)
         node_secrets = SessionSecrets(
@@ -347,6 +351,7 @@ class Agent:
             state_dir=str(folder),
             charge=self._charger(order, record, grant),
             run=run,
+            prepared=prepared,
         )
 
     def _join(self, opened: OpenSession) -> None:
@@ -515,6 +520,17 @@ class Agent:
             raise RefusedError(RefusalCode.GRANT_EXHAUSTED, str(error)) from error
         except BudgetExhaustedError as error:
             raise RefusedError(RefusalCode.GRANT_BUDGET, str(error)) from error
+
+    def _prepared(self, spec: TaskSpec, views: Mapping[str, GrantedTable], parameters: BaseModel) -> object:
+        """Let the task make what takes long; the grant's use is taken only when it is there."""
+        if spec.prepare is None:
+            return None
+        try:
+            return spec.prepare(views, parameters, self.settings.home)
+        except TaskRefusedError as error:
+            raise RefusedError(RefusalCode(error.code), str(error)) from error
+        except Exception as error:  # noqa: BLE001  a task's text may quote a row: only a reference leaves
+            raise RefusedError(RefusalCode.TASK_FAILED, self._incident(error)) from None
 
     def _started(self, spec: TaskSpec, context: TaskContext) -> tuple[TaskSession, Outcome]:
         try:

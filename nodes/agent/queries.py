@@ -13,6 +13,7 @@ Bodies and attachments, by kind (answer after the arrow):
 - ``quality.ticket`` ``{reference}`` → ``{tickets: [{ticket, resource, state, severity, due_on, overdue, …}]}``
 - ``statement.countersign`` see ``nodes.countersign``
 - ``ledger.extract`` ``{session_id}`` → ``{entries: [{seq, kind, sha256}]}``
+- ``session.position`` ``{session_id}`` → ``{sequence}``, of an open session that names the asker
 
 Privacy: catalogue extracts, digests, vetted quality aggregates and signatures. Addresses, samples and
 exact row counts are in none of them.
@@ -72,8 +73,17 @@ def answer_query(  # noqa: C901, PLR0911  one per kind
         case QueryKind.LEDGER_EXTRACT:
             entries = agent.books.entries(session=text_field(query, "session_id"))
             return {"entries": [{"seq": e.seq, "kind": e.kind, "sha256": e.sha256} for e in entries]}, ()
+        case QueryKind.SESSION_POSITION:
+            return _position(agent, query), ()
         case _:
             raise RefusedError(RefusalCode.KIND_UNKNOWN, f"expected one of {', '.join(QueryKind)}")
+
+
+def _position(agent: "Agent", query: Query) -> dict[str, Any]:
+    opened = agent.sessions.get(text_field(query, "session_id"))
+    if opened is None or query.sender not in {opened.order.operator, *opened.order.clients}:
+        raise RefusedError(RefusalCode.SESSION_UNKNOWN, "expected an open session that names you; ask for a new one")
+    return {"sequence": opened.sequence.get(query.sender, 0)}
 
 
 def text_field(query: Query, name: str) -> str:

@@ -47,6 +47,8 @@ from nodes.contract.parameters import LIMITS
 _MAGIC = b"SFF2"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._:-]{0,95}")
 _STEP_TYPE = "application/vnd.shufang.step.v1+json"
+_QUERY_TYPE = "application/vnd.shufang.query.v1+json"
+_POSITION = "session.position"
 
 PARTIES_MAX = 256
 """Most parties of one session."""
@@ -109,7 +111,7 @@ def control_session(asker: str, responder: str) -> str:
 
 
 def session_of(parcel: bytes) -> str | None:
-    """Return the session a step belongs to, or None for orders and queries.
+    """Return the session that a step, or a query for one's position in it, belongs to; None for all else.
 
     The parcel is the caller's own; nothing is verified here.
 
@@ -117,9 +119,14 @@ def session_of(parcel: bytes) -> str | None:
         MalformedError: not a parcel.
     """
     envelope, _ = wire.unpack(parcel)
-    if envelope.payload_type != _STEP_TYPE:
+    if envelope.payload_type not in {_STEP_TYPE, _QUERY_TYPE}:
         return None
-    session = json.loads(envelope.payload).get("session_id")
+    payload = json.loads(envelope.payload)
+    if envelope.payload_type == _QUERY_TYPE:
+        if payload.get("kind") != _POSITION:
+            return None
+        payload = payload.get("body")
+    session = payload.get("session_id")
     if not isinstance(session, str) or not is_name(session):
         raise MalformedError("expected the session of a step")
     return session

@@ -200,6 +200,7 @@ class QueryKind(StrEnum):
     ``quality.ticket``   where the tickets of one feedback stand
     ``statement.countersign``  sign a joint statement about runs that this node took part in
     ``ledger.extract``   digests of ledger entries of one session
+    ``session.position`` last step of the asker that was taken in an open session, for who comes back to it
     """
 
     DESCRIBE = "node.describe"
@@ -212,6 +213,7 @@ class QueryKind(StrEnum):
     QUALITY_TICKET = "quality.ticket"
     COUNTERSIGN = "statement.countersign"
     LEDGER_EXTRACT = "ledger.extract"
+    SESSION_POSITION = "session.position"
 
 
 class Result(Message):
@@ -279,6 +281,7 @@ class RefusalCode(StrEnum):
     RESOURCE_STALE = "resource.stale"
     RESOURCE_CHANGED = "resource.changed"
     RESOURCE_ROWS = "resource.rows"
+    RESOURCE_PREPARING = "resource.preparing"
     RESOURCE_ATTRIBUTE = "resource.attribute"
     RESOURCE_GRADE = "resource.grade"
     RESOURCE_CONSENT = "resource.consent"
@@ -287,6 +290,7 @@ class RefusalCode(StrEnum):
     TASK_PARAMETERS = "task.parameters"
     TASK_FAILED = "task.failed"
     TASK_PROTOCOL = "task.protocol"
+    TASK_RATE = "task.rate"
     SESSION_UNKNOWN = "session.unknown"
     SESSION_SEQUENCE = "session.sequence"
     SESSION_CLOSED = "session.closed"

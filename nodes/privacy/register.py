@@ -1,29 +1,43 @@
-"""The department's tag table: one short pseudorandom tag per record, in buckets, kept per register version.
+"""The department's tag table: one short pseudorandom tag per record, in buckets, kept and brought up to date.
 
-Preparing costs one evaluation per record (about 70 µs), so table and key are stored in one
-file of the node and used again until the register's content or the order's fields change;
-then both are made anew, which is the key rotation.
+Evaluating a record costs about 70 µs, so key and values are stored in one file of the node and
+used again: when rows come or go, only the new ones are evaluated. After ``KEY_DAYS_MAX`` days
+the key is made anew, and everything with it.
 
 Privacy:
     Tags are outputs of a pseudorandom function under a key that never leaves the node:
-    without an evaluation they are random bytes. Every bucket is filled up with random tags
-    to one size, so a downloaded bucket tells neither its own nor the register's exact size.
+    without an evaluation they are random bytes. Every bucket is filled up to one size with
+    tags of a keyed stream that stays the same from version to version, so that filling and
+    records cannot be told apart, not even by who compares two versions; how many entries of
+    an asked bucket changed between two versions under one key can be seen.
 """
 
 import hashlib
 import os
 import secrets
 import struct
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from nodes.contract.errors import ContractError
-from nodes.contract.tasks.match import BITS_MAX, BUCKET_ROWS_MIN, TAG_BYTES, bucket_of
-from nodes.privacy.oprf import EvaluationKey, evaluate_input
+from nodes.contract.tasks.match import BITS_MAX, BUCKET_ROWS_MIN, TAG_BYTES, cover_of, digest_of
+from nodes.privacy.evaluating import VALUE_BYTES, evaluate_many
+from nodes.privacy.oprf import EvaluationKey
 
-_MAGIC = b"SFREG1"
-_HEAD = struct.Struct(">6s32s32sBI")
+KEY_DAYS_MAX = 90
+"""Days after which a register gets a new key."""
+SAVE_EVERY_S = 10.0
+"""How often values that are being prepared are saved, in seconds; a node that is killed goes on from there."""
+
+_MAGIC = b"SFREG2"
+_HEAD = struct.Struct(">6s32s32sQ16s32sQ")  # key, filling key, made at, version, fingerprint, records
+_DIGEST_BYTES = 16
 _PAD_STEP = 64
 
 
@@ -34,81 +48,203 @@ class Register:
     Attributes:
         key: evaluation key.
         bits: how many bits of an input's digest choose its bucket; 0 means one bucket.
-        bucket_rows: tags per bucket, with filling.
-        tags: all buckets one after the other, tags sorted within each.
+        bucket_rows: entries per bucket, with filling.
+        entry_bytes: bytes per entry: tag, and a covered band if there are bands.
+        table: all buckets one after the other, entries sorted within each.
+        version: random name of this version of the table, 16 bytes.
+        records: how many records it holds.
     """
 
     key: EvaluationKey
     bits: int
     bucket_rows: int
-    tags: bytes
+    entry_bytes: int
+    table: bytes
+    version: bytes
+    records: int
 
     def bucket(self, index: int) -> bytes:
-        """Return the tags of bucket ``index``, 16 bytes each."""
-        size = self.bucket_rows * TAG_BYTES
-        return self.tags[index * size : (index + 1) * size]
+        """Return the entries of bucket ``index``."""
+        size = self.bucket_rows * self.entry_bytes
+        return self.table[index * size : (index + 1) * size]
+
+    @property
+    def table_sha256(self) -> str:
+        """Digest of the table, to which the node commits when it opens a session."""
+        return hashlib.sha256(self.table).hexdigest()
 
     def __repr__(self) -> str:
         return f"Register(bits={self.bits})"
 
 
-def build(inputs: Sequence[bytes], key: EvaluationKey) -> Register:
-    """Compute the tag table of ``inputs`` under ``key``.
+@dataclass(frozen=True, slots=True, repr=False)
+class _Stored:
+    """What the file holds: values per record, sorted by the records' digests."""
+
+    key: EvaluationKey
+    filling_key: bytes
+    made_at_s: int
+    version: bytes
+    fingerprint: bytes
+    digests: "np.ndarray[Any, Any]"  # n × 16 bytes as V16
+    values: "np.ndarray[Any, Any]"  # n × VALUE_BYTES as V
+
+
+def prepare(
+    records: Mapping[bytes, int | None],
+    path: Path,
+    *,
+    now_s: float | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+) -> Register:
+    """Bring the register in a file up to date and return it.
 
     Args:
-        inputs: distinct inputs.
-        key: a key used for no other register version.
-    """
-    bits = _bits(inputs)
-    buckets: list[list[bytes]] = [[] for _ in range(2**bits)]
-    for data in inputs:
-        buckets[bucket_of(data, bits)].append(evaluate_input(key, data)[:TAG_BYTES])
-    rows = max(map(len, buckets))
-    rows += -rows % _PAD_STEP or (0 if rows else _PAD_STEP)
-    for bucket in buckets:
-        bucket.extend(secrets.token_bytes(TAG_BYTES) for _ in range(rows - len(bucket)))
-        bucket.sort()
-    return Register(key, bits, rows, b"".join(b"".join(bucket) for bucket in buckets))
-
-
-def load_or_build(inputs: Sequence[bytes], path: Path) -> Register:
-    """Return the stored register if it was made from these inputs, else make and store a new one.
-
-    Args:
-        inputs: distinct inputs, sorted.
+        records: band per distinct input, or None where there are no bands.
         path: file of this register and these fields; its folder is made with mode 0700.
+        now_s: clock, seconds since 1970.
+        progress: told how many of the new records are evaluated, from several threads.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    fingerprint = _fingerprint(inputs)
-    stored = _load(path, fingerprint)
-    if stored is not None:
-        return stored
-    register = build(inputs, EvaluationKey.generate())
-    _store(path, fingerprint, register)
-    return register
+    now = int(time.time() if now_s is None else now_s)
+    inputs, digests = _sorted(records)
+    stored = _load(path, now)
+    if stored is None:
+        stored = _Stored(
+            EvaluationKey.generate(), secrets.token_bytes(32), now, b"", b"", _array(b"", 16), _array(b"", VALUE_BYTES)
+        )
+    place = np.searchsorted(stored.digests, digests) if len(stored.digests) else np.zeros(len(digests), np.int64)
+    known = np.zeros(len(digests), bool)
+    if len(stored.digests):
+        known = stored.digests[np.minimum(place, len(stored.digests) - 1)] == digests
+    values = np.empty(len(digests), f"V{VALUE_BYTES}")
+    values[known] = stored.values[place[known]]
+    fresh = np.flatnonzero(~known)
+    if len(fresh):
+        _evaluate(stored, inputs, fresh, digests, values, path=path, progress=progress, known=known)
+    bands = [records[data] for data in inputs]
+    fingerprint = _fingerprint(digests, bands)
+    if fingerprint != stored.fingerprint or len(fresh):
+        stored = _Stored(
+            stored.key, stored.filling_key, stored.made_at_s, secrets.token_bytes(16), fingerprint, digests, values
+        )
+        _store(path, stored)
+    return _table(stored, bands)
 
 
-def _bits(inputs: Sequence[bytes]) -> int:
+def missing(records: Mapping[bytes, int | None], path: Path, *, now_s: float | None = None) -> int:
+    """Return how many records have no value in the file yet."""
+    stored = _load(path, int(time.time() if now_s is None else now_s))
+    if stored is None:
+        return len(records)
+    _, digests = _sorted(records)
+    return int(len(digests) - np.isin(digests, stored.digests, assume_unique=True).sum())
+
+
+def _sorted(records: Mapping[bytes, int | None]) -> tuple[list[bytes], "np.ndarray[Any, Any]"]:
+    """Inputs and their digests, both in the digests' order."""
+    inputs = list(records)
+    digests = _array(b"".join(digest_of(data)[:_DIGEST_BYTES] for data in inputs), _DIGEST_BYTES)
+    order = np.argsort(digests)
+    return [inputs[index] for index in order.tolist()], digests[order]
+
+
+def _evaluate(
+    stored: _Stored,
+    inputs: Sequence[bytes],
+    fresh: "np.ndarray[Any, Any]",
+    digests: "np.ndarray[Any, Any]",
+    values: "np.ndarray[Any, Any]",
+    *,
+    path: Path,
+    progress: Callable[[int, int], None],
+    known: "np.ndarray[Any, Any]",
+) -> None:
+    """Evaluate the fresh records into ``values``, saving what is there from time to time."""
+    lock = threading.Lock()
+    counted, saved_at = 0, time.monotonic()
+
+    def done(start: int, part: bytes) -> None:
+        nonlocal counted, saved_at
+        with lock:
+            places = fresh[start : start + len(part) // VALUE_BYTES]
+            values[places] = _array(part, VALUE_BYTES)
+            known[places] = True
+            counted += len(places)
+            progress(counted, len(fresh))
+            if time.monotonic() - saved_at > SAVE_EVERY_S and counted < len(fresh):
+                partial = _Stored(
+                    stored.key, stored.filling_key, stored.made_at_s, bytes(16), b"", digests[known], values[known]
+                )
+                _store(path, partial)
+                saved_at = time.monotonic()
+
+    evaluate_many(stored.key, [inputs[index] for index in fresh.tolist()], done=done)
+
+
+def _table(stored: _Stored, bands: Sequence[int | None]) -> Register:
+    count = len(stored.digests)
+    raw = np.frombuffer(stored.values.tobytes(), np.uint8).reshape(count, VALUE_BYTES)
+    firsts = np.frombuffer(stored.digests.tobytes(), ">u4").reshape(count, _DIGEST_BYTES // 4)[:, 0].astype(np.uint64)
+    bits = _bits(firsts)
+    buckets = (firsts >> np.uint64(32 - bits)).astype(np.int64)
+    covered = bool(count) and bands[0] is not None
+    width = TAG_BYTES + covered
+    entries = np.empty((count, width), np.uint8)
+    entries[:, :TAG_BYTES] = raw[:, :TAG_BYTES]
+    if covered:
+        keys = raw[:, TAG_BYTES:].tobytes()
+        entries[:, TAG_BYTES] = [
+            int(band or 0) ^ cover_of(keys[at : at + 16], stored.version)
+            for at, band in zip(range(0, len(keys), 16), bands, strict=True)
+        ]
+    sizes = np.bincount(buckets, minlength=2**bits)
+    rows = max(_PAD_STEP, int(sizes.max(initial=0)) + -int(sizes.max(initial=0)) % _PAD_STEP)
+    parts = []
+    ends = np.cumsum(sizes)
+    for index in range(2**bits):
+        own = entries[ends[index] - sizes[index] : ends[index]]
+        filling = _filling(stored.filling_key, bits, index, rows - int(sizes[index]), width)
+        bucket = np.concatenate([own, filling])
+        parts.append(bucket[np.lexsort(bucket.T[::-1])].tobytes())
+    return Register(stored.key, bits, rows, width, b"".join(parts), stored.version, count)
+
+
+def _filling(key: bytes, bits: int, index: int, count: int, width: int) -> "np.ndarray[Any, Any]":
+    """Return ``count`` entries that look like any other; the first ones stay when more are needed.
+
+    Source:
+        FIPS 202, SHAKE256; keyed by a secret prefix.
+    """
+    stream = hashlib.shake_256(key + struct.pack(">BI", bits, index)).digest(count * width)
+    return np.frombuffer(stream, np.uint8).reshape(count, width)
+
+
+def _bits(firsts: "np.ndarray[Any, Any]") -> int:
     """Most bits with which every bucket still holds ``BUCKET_ROWS_MIN`` records."""
-    bits = min(BITS_MAX, max(0, (len(inputs) // BUCKET_ROWS_MIN).bit_length() - 1))
+    bits = min(BITS_MAX, max(0, (len(firsts) // BUCKET_ROWS_MIN).bit_length() - 1))
     while bits:
-        counts = [0] * 2**bits
-        for data in inputs:
-            counts[bucket_of(data, bits)] += 1
-        if min(counts) >= BUCKET_ROWS_MIN:
+        counts = np.bincount((firsts >> np.uint64(32 - bits)).astype(np.int64), minlength=2**bits)
+        if counts.min() >= BUCKET_ROWS_MIN:
             break
         bits -= 1
     return bits
 
 
-def _fingerprint(inputs: Sequence[bytes]) -> bytes:
-    digest = hashlib.sha256(b"shufang/v1/register")
-    for data in inputs:
-        digest.update(hashlib.sha256(data).digest())
+def _fingerprint(digests: "np.ndarray[Any, Any]", bands: Sequence[int | None]) -> bytes:
+    digest = hashlib.sha256(b"shufang/v1/register" + digests.tobytes())
+    digest.update(b"" if not bands or bands[0] is None else bytes(int(band or 0) for band in bands))
     return digest.digest()
 
 
-def _load(path: Path, fingerprint: bytes) -> Register | None:
-    """Read a stored register; a foreign, altered or readable-by-others file counts as none."""
+def _array(data: bytes, width: int) -> "np.ndarray[Any, Any]":
+    return np.frombuffer(data, f"S{width}" if width == _DIGEST_BYTES else f"V{width}")
+
+
+def _load(path: Path, now_s: int) -> _Stored | None:
+    """Read a stored register; a foreign, altered, old or readable-by-others file counts as none."""
     try:
         if path.stat().st_mode & 0o077:
             return None
@@ -117,24 +253,42 @@ def _load(path: Path, fingerprint: bytes) -> Register | None:
         return None
     if len(data) < _HEAD.size + 32 or hashlib.sha256(data[:-32]).digest() != data[-32:]:
         return None
-    magic, stored, secret, bits, rows = _HEAD.unpack_from(data)
-    tags = data[_HEAD.size : -32]
-    if magic != _MAGIC or stored != fingerprint or bits > BITS_MAX or len(tags) != 2**bits * rows * TAG_BYTES:
+    magic, secret, filling, made_at, version, fingerprint, count = _HEAD.unpack_from(data)
+    body = data[_HEAD.size : -32]
+    is_ours = magic == _MAGIC and len(body) == count * (_DIGEST_BYTES + VALUE_BYTES)
+    if not is_ours or now_s - made_at > KEY_DAYS_MAX * 86_400:
         return None
     try:
-        return Register(EvaluationKey(secret), bits, rows, tags)
+        key = EvaluationKey(secret)
     except ContractError:
         return None
+    digests, values = body[: count * _DIGEST_BYTES], body[count * _DIGEST_BYTES :]
+    return _Stored(
+        key, filling, made_at, version, fingerprint, _array(digests, _DIGEST_BYTES), _array(values, VALUE_BYTES)
+    )
 
 
-def _store(path: Path, fingerprint: bytes, register: Register) -> None:
+def _store(path: Path, stored: _Stored) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data = _HEAD.pack(_MAGIC, fingerprint, register.key.secret, register.bits, register.bucket_rows) + register.tags
-    data += hashlib.sha256(data).digest()
+    data = b"".join(
+        (
+            _HEAD.pack(
+                _MAGIC, stored.key.secret, stored.filling_key, stored.made_at_s, stored.version or bytes(16),
+                stored.fingerprint or bytes(32), len(stored.digests),
+            ),
+            stored.digests.tobytes(),
+            stored.values.tobytes(),
+        )
+    )  # fmt: skip
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.write(hashlib.sha256(data).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

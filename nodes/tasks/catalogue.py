@@ -1,10 +1,16 @@
 """The tasks this node knows, by name. An order for anything else is refused."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from pydantic import BaseModel
+
 from nodes.contract.tasks.linear import LinearParameters
-from nodes.contract.tasks.match import EVALUATE, MatchParameters
+from nodes.contract.tasks.match import EVALUATE, TABLE, MatchParameters
 from nodes.contract.tasks.psi import PsiParameters
 from nodes.contract.tasks.sums import SumsParameters
-from nodes.tasks.spec import Outcome, TaskContext, TaskSession, TaskSpec
+from nodes.tasks.spec import Outcome, TableView, TaskContext, TaskSession, TaskSpec
 
 _TUNING = frozenset({"parameter_set", "features", "rounds", "local_steps", "l2_micro", "tolerance_micro"})
 """What a builder may tune under one grant; label, split, seed and missing values choose rows and stay."""
@@ -16,7 +22,12 @@ def tasks() -> dict[str, TaskSpec]:
         TaskSpec("linear.secagg", LinearParameters, _linear, free=_TUNING, joint=True),
         TaskSpec("sums.ckks", SumsParameters, _sums, joint=True),
         TaskSpec(
-            "match.voprf", MatchParameters, _match, frozenset({EVALUATE}), free=frozenset({"batch_max", "queries_max"})
+            "match.voprf",
+            MatchParameters,
+            _match,
+            frozenset({EVALUATE, TABLE}),
+            free=frozenset({"batch_max", "queries_max", "minute_max"}),
+            prepare=_register,
         ),
         TaskSpec("psi.join", PsiParameters, _psi, joint=True, party=True),
     )
@@ -33,6 +44,12 @@ def _sums(context: TaskContext) -> tuple[TaskSession, Outcome]:
     from nodes.tasks import sums
 
     return sums.start(context)
+
+
+def _register(tables: Mapping[str, TableView], parameters: BaseModel, home: Path) -> object:
+    from nodes.tasks import match
+
+    return match.prepare(tables, cast(MatchParameters, parameters), home)
 
 
 def _match(context: TaskContext) -> tuple[TaskSession, Outcome]:

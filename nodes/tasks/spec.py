@@ -8,6 +8,7 @@ before it is sent.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
@@ -106,6 +107,7 @@ class TaskContext:
         charge: takes n units of the grant's budget, durably, before they are spent; raises
             ``TaskRefusedError("grant.budget", …)`` when they are not there.
         run: for party tasks, what runs the half; see ``nodes.tasks.party.start_party``.
+        prepared: what the task's ``prepare`` returned for this order, if it has one.
     """
 
     node: str
@@ -119,6 +121,7 @@ class TaskContext:
     state_dir: str
     charge: Callable[[int], None]
     run: "PartyRun | None" = None
+    prepared: object = None
 
 
 class TaskSession(Protocol):
@@ -152,6 +155,8 @@ class TaskSpec:
         start: opens a session; its ``Outcome`` answers the order.
         clients_may: kinds of step that an application unit may send; the operator may send the others.
         free: parameters that may differ between sessions of one grant, because no row comes or goes with them.
+        prepare: makes what takes long, from the granted tables, before the order takes a use of the grant; may
+            refuse with ``resource.preparing`` meanwhile. Gets the tables, the parameters and the node's home.
         joint: whether sums over the order's parties are opened, so that all sessions of a grant need the same.
         party: whether its half talks to the other nodes; such a session survives a restart of the node.
     """
@@ -163,6 +168,7 @@ class TaskSpec:
     free: frozenset[str] = frozenset()
     joint: bool = False
     party: bool = False
+    prepare: Callable[[Mapping[str, TableView], BaseModel, Path], object] | None = None
 
     def selection_sha256(self, order: Order, parameters: BaseModel) -> str:
         """Return the digest of what chooses the rows behind a figure; one grant has one of it.

@@ -3,15 +3,25 @@
 Department and asker must turn a record into the same bytes, so the rules are named here,
 stand in the signed order and are applied by both with this module's functions.
 
-False positives: a tag is the first 16 bytes of a pseudorandom output. A record that is not
-in the register matches one of n tags by chance with probability at most n / 2**128, for a
-register of ten million below 2**-104.
+False positives: a tag is the first 8 bytes of a pseudorandom output. A record that is not
+in the register matches one of the n tags it is compared with by chance with probability at
+most n / 2**64: below 2**-52 for a bucket of 4 000, below 2**-40 for ten million.
+
+Bands: beside each tag may stand one byte, the band of a column's value, covered by a byte of
+the same output that only who asked for this record can compute.
+
+Source:
+    Freedman, Ishai, Pinkas and Reingold, TCC 2005, section 4 (keyword search: a payload
+    covered by the function's further output).
 """
 
 import hashlib
+import hmac
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -21,10 +31,16 @@ from nodes.contract.messages import Part, Text
 
 TASK = "match.voprf"
 EVALUATE = "match.evaluate"
+TABLE = "match.table"
+LABEL_TABLE = "match.table"
 LABEL_ASK = "match.ask"
 LABEL_ANSWER = "match.answer"
 SUITE = "voprf-ristretto255-sha512-v1"
-TAG_BYTES = 16
+TAG_BYTES = 8
+BAND_UNKNOWN = 255
+"""Band of a record whose value is missing, no number, or stands there twice with different bands."""
+TABLE_PART_BYTES = 1024 * 1024
+"""Bytes of the tag table that go in one step."""
 BUCKET_ROWS_MIN = 1000
 """Fewest records among which an asked one hides: the department learns a bucket, never less than this many."""
 BITS_MAX = 20
@@ -56,6 +72,38 @@ class MatchField(Part):
     rules: Annotated[tuple[Rule, ...], Field(max_length=8, strict=False)] = ("width", "trim")
 
 
+class MatchBand(Part):
+    """A column whose value an asker learns as a band.
+
+    Attributes:
+        column: a number in the register.
+        edges: rising decimal numbers; band 0 is all below the first, band k from edge k on, below edge k+1.
+    """
+
+    column: Text
+    edges: Annotated[tuple[Text, ...], Field(min_length=1, max_length=50, strict=False)]
+
+    @model_validator(mode="after")
+    def _rising(self) -> "MatchBand":
+        numbers = [number for edge in self.edges if (number := _number(edge)) is not None]
+        if len(numbers) != len(self.edges) or numbers != sorted(set(numbers)):
+            raise ValueError("rising decimal numbers")
+        return self
+
+    def band_of(self, value: str) -> int:
+        """Return the band of a value given as text, ``BAND_UNKNOWN`` if it is no number."""
+        number = _number(value.strip())
+        return BAND_UNKNOWN if number is None else bisect_right([Decimal(edge) for edge in self.edges], number)
+
+    def name_of(self, band: int) -> str:
+        """Return a band as people read it, e.g. ``[100, 500)``."""
+        if not 0 <= band <= len(self.edges):
+            return "?"
+        low = self.edges[band - 1] if band else "-∞"
+        high = self.edges[band] if band < len(self.edges) else "∞"
+        return f"{'[' if band else '('}{low}, {high})"
+
+
 class MatchParameters(Part):
     """Parameters of an order for ``match.voprf``.
 
@@ -64,18 +112,29 @@ class MatchParameters(Part):
         fields: what makes a match; all must agree.
         batch_max: most records in one step.
         queries_max: most records in the session.
+        minute_max: most records of one application unit in a minute.
+        band: column of which an asker learns the band, besides yes or no.
     """
 
     version: Literal[1] = 1
     suite: Literal["voprf-ristretto255-sha512-v1"] = "voprf-ristretto255-sha512-v1"
     fields: Annotated[tuple[MatchField, ...], Field(min_length=1, max_length=8, strict=False)]
-    batch_max: Annotated[int, Field(ge=1, le=64)] = 16
+    batch_max: Annotated[int, Field(ge=1, le=1000)] = 16
     queries_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    minute_max: Annotated[int, Field(ge=1, le=1_000_000)] = 60_000
+    band: MatchBand | None = None
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of one entry of the tag table: the tag, and a covered band if there are bands."""
+        return TAG_BYTES + (self.band is not None)
 
     @model_validator(mode="after")
     def _each_once(self) -> "MatchParameters":
         if len({field.column for field in self.fields}) != len(self.fields):
             raise ValueError("each column once")
+        if self.band is not None and self.band.column in {field.column for field in self.fields}:
+            raise ValueError("a band of a column that is not asked for by its value")
         return self
 
 
@@ -109,6 +168,34 @@ def record_input(values: Sequence[str], fields: Sequence[MatchField]) -> bytes |
     return b"".join(chunks)
 
 
+def digest_of(data: bytes) -> bytes:
+    """Return the plain digest of an input, 32 bytes; its first bits choose the bucket."""
+    return hashlib.sha256(b"shufang/v1/bucket" + data).digest()
+
+
+def cover_key(output: bytes) -> bytes:
+    """Return the 16 bytes under which bands of this record are covered, from a 64-byte output of the function."""
+    return hmac.digest(output[TAG_BYTES:], b"shufang/v1/band", "sha256")[:16]
+
+
+def cover_of(key: bytes, version: bytes) -> int:
+    """Return the byte that covers a record's band in one version of the register.
+
+    Privacy:
+        It changes with the version: who compares two versions without the key cannot tell
+        whether a band did.
+    """
+    return hmac.digest(key, version, "sha256")[0]
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
 def bucket_of(data: bytes, bits: int) -> int:
     """Return the bucket of an input: the first ``bits`` bits of a plain digest.
 
@@ -116,8 +203,7 @@ def bucket_of(data: bytes, bits: int) -> int:
         The department learns these bits of an asked record. They are chosen so that at
         least ``BUCKET_ROWS_MIN`` of its own records share them; a register below twice that many has no bits.
     """
-    digest = hashlib.sha256(b"shufang/v1/bucket" + data).digest()
-    return int.from_bytes(digest[:4], "big") >> (32 - bits)
+    return int.from_bytes(digest_of(data)[:4], "big") >> (32 - bits)
 
 
 def _id18(value: str) -> str:
