@@ -251,13 +251,31 @@ def _quality_row(resource: str, item: Any) -> dict[str, Any]:  # GateResult or N
 def _quality_line(resource: str, item: Any) -> str:  # as above
     if isinstance(item, NodeError):
         return f"{resource}：错误 {item.code}：{item}"
+    from quality.findings import FINDINGS, HOLDS
+    from quality.words import GRADE
+
     record = item.record
     shown = "—" if record.score_x100 is None else f"{record.score_x100 / 100:.2f}"
-    text = f"{resource}：{record.state}，得分 {shown}（{record.grade}） {record.reason}\n"
-    text += f"报告 report: {item.folder}/report.zh.html"
+    grade = " ".join(GRADE.get(record.grade, (record.grade, "")))
+    lines = [f"{resource}：{_STATES[record.state]}，得分 score {shown}（{grade.strip()}）"]
     if record.state == "active" and item.before is not None and item.before.state != "active":
-        text = f"整改完成，恢复可用。Rectified, back in use.\n{text}"
-    return text
+        lines[0] += "  整改完成，恢复可用 rectified, back in use"
+    if record.state == "stale":
+        lines.append(
+            "  · 数据超过承诺的更新周期，请交付新数据后重新评估 Older than its update frequency; deliver and run again."
+        )
+    lines += [f"  · {FINDINGS[code].zh} {FINDINGS[code].en}" for code in item.findings if code in FINDINGS]
+    holds = [f"  · {HOLDS[code].zh} {about}  {HOLDS[code].en}" for code, about in item.holds if code in HOLDS]
+    lines += holds[:_HOLDS_SHOWN]
+    if len(holds) > _HOLDS_SHOWN:
+        lines.append(
+            f"  · 另有 {len(holds) - _HOLDS_SHOWN} 项，见报告 and {len(holds) - _HOLDS_SHOWN} more, in the report"
+        )
+    return "\n".join([*lines, f"  报告 report: {item.folder}/report.zh.html"])
+
+
+_HOLDS_SHOWN = 5
+_STATES = {"active": "可用 active", "held": "暂停 held", "stale": "过期 stale"}
 
 
 @quality_app.command("suggest", epilog="例 example: shufang-node quality suggest res.east.clinic --home east")
@@ -289,10 +307,20 @@ def quality_show(resource: str, home: Home = _HOME, json_out: Json = False) -> N
 @quality_app.command("history", epilog="例 example: shufang-node quality history res.east.clinic --home east")
 def quality_history(resource: str, home: Home = _HOME, json_out: Json = False) -> None:
     """列出历次报告。List all signed reports."""
-    rows = [{"at": at, "report_sha256": digest} for digest, at, _ in _books(_settings(home)).reports(resource)]
-    _print(
-        rows, json_out, "\n".join(f"{row['at']}  {row['report_sha256']}" for row in rows) or "尚无报告 No report yet."
-    )
+    from nodes.quality_gate import read_report
+
+    rows = []
+    for digest, at, envelope in _books(_settings(home)).reports(resource):
+        score = read_report(envelope)["score"]
+        rows.append(
+            {"at": at, "report_sha256": digest, **{key: score[key] for key in ("total_x100", "grade", "verdict")}}
+        )
+    lines = [
+        f"{row['at']}  {'—' if row['total_x100'] is None else format(row['total_x100'] / 100, '.2f'):>6}  "
+        f"{row['grade']:<12} {row['verdict']:<5} {row['report_sha256'][:16]}…"
+        for row in rows
+    ]
+    _print(rows, json_out, "\n".join(lines) or "尚无报告 No report yet.")
 
 
 @quality_app.command("export", epilog="例 example: shufang-node quality export reports/ --home east --pdf")
@@ -510,8 +538,13 @@ def _print_ticket(ticket: Any, json_out: bool) -> None:  # Ticket; imported late
     _print(row, json_out, _ticket_line(row))
 
 
+_TICKET_STATES = {
+    "filed": "待核实 to be decided", "open": "整改中 open", "rejected": "不属实 rejected", "closed": "已整改 closed",
+}  # fmt: skip
+
+
 def _ticket_line(row: dict[str, Any]) -> str:
-    state = "逾期 overdue" if row["overdue"] else row["state"]
+    state = "逾期 overdue" if row["overdue"] else _TICKET_STATES[row["state"]]
     due = f"{row['due_on']}{'*' if row['provisional'] else ''}"
     return f"{row['id']}  {row['kind']:<13} {row['resource']:<28} {row['rule']:<10} {row['severity']:<8} {due}  {state}"
 

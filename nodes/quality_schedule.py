@@ -3,7 +3,7 @@
 A person makes the first run of a resource, since its suite is theirs to check. From then on the next run
 is due when the declared frequency has passed, or when the table it saw stops being up to date, whichever
 is first; a database is looked at somewhat earlier, so that it never lapses between two runs. A stale
-resource is looked at every day until its delivery is there.
+resource, or one whose table could not be read, is looked at every day until its delivery is there.
 
 A run that is missed holds the resource by itself: its table counts as up to date until a fixed time
 (``fresh_until``), and only a run moves that time.
@@ -76,7 +76,7 @@ def plan(entry: CatalogueEntry, record: ResourceRecord | None, *, now: datetime)
     due = record.assessed_at + timedelta(days=days)
     if record.fresh_until is not None:
         due = min(due, record.fresh_until)
-    if record.state == "stale":
+    if record.state == "stale" or not record.commitment:
         due = record.assessed_at + _DAY
     elif entry.storage.is_database:
         due -= lead

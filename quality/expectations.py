@@ -75,6 +75,7 @@ class Verdict:
         failing: elements that fail.
         aggregate: the rule judges one figure of the table, not its rows.
         empty: there was nothing to take the figure of.
+        unknown: the library has no such expectation, or not with these arguments.
     """
 
     success: bool | None
@@ -83,9 +84,11 @@ class Verdict:
     failing: int = 0
     aggregate: bool = False
     empty: bool = False
+    unknown: bool = False
 
 
 COULD_NOT_RUN = Verdict(None)
+UNKNOWN = Verdict(None, unknown=True)
 
 
 def _on_arrow(function: Any, column: Any) -> Any:
@@ -243,7 +246,7 @@ def judge(rule: Rule, types: Mapping[str, ColumnType], metrics: Mapping[str, Any
     """
     expectation = build(rule, types)
     if expectation is None:
-        return COULD_NOT_RUN
+        return UNKNOWN
     names = metric_value_names(metrics, getattr(expectation, "map_metric", None))
     values = {names[name]: _metric(value) for name, value in metrics.items()}
     if rule.type in AGGREGATE_TYPES and all(values[name] is None for name in values if name != "table.row_count"):
@@ -263,7 +266,7 @@ def run_on_pandas(rule: Rule, types: Mapping[str, ColumnType], frame: "pd.DataFr
     """Let Great Expectations run a rule on a frame that holds the rule's columns."""
     expectation = build(rule, types)
     if expectation is None:
-        return COULD_NOT_RUN
+        return UNKNOWN
     with _silence():
         try:
             context = gx.get_context(mode="ephemeral")

@@ -58,8 +58,8 @@ FINDINGS: dict[str, Finding] = {
         ),
         Finding(
             "source.encoding",
-            "文件既不是 UTF-8 也不是 GB18030；请重新导出。",
-            "The text is neither UTF-8 nor GB18030; export it again.",
+            "文件不是所声明的编码；请核对目录条目中的 encoding（utf-8 或 gb18030），或重新导出。",
+            "The text is not in the stated encoding; check `encoding` (utf-8, gb18030) in the entry, or export again.",
         ),
         Finding(
             "source.header",

@@ -31,7 +31,7 @@ REFERENCE = "expect_column_values_to_be_in_resource"
 """Each value stands in ``other_column`` of another ``resource`` of the same node."""
 Reason = Literal[
     "", "source", "reference", "column_missing", "no_rows", "nothing_to_check", "too_few_rows", "could_not_run",
-    "first_delivery",
+    "first_delivery", "unknown_rule",
 ]  # fmt: skip
 # One cell in a hundred may be unreadable before the column counts as broken.
 _UNREADABLE_ONE_IN = 100
@@ -472,7 +472,7 @@ class _Run:
         if verdict.empty:
             return RuleResult(rule, "not_assessed", "nothing_to_check")
         if verdict.success is None:
-            return RuleResult(rule, "error", "could_not_run")
+            return RuleResult(rule, "error", "unknown_rule" if verdict.unknown else "could_not_run")
         if not verdict.aggregate and verdict.rows <= verdict.missing:
             return RuleResult(rule, "not_assessed", "nothing_to_check")
         status: Status = "pass" if verdict.success else "fail"

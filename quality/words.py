@@ -120,5 +120,9 @@ REASON: dict[str, tuple[str, str]] = {
     "nothing_to_check": ("没有可评估的元素（B = 0）", "nothing to evaluate (B = 0)"),
     "too_few_rows": ("元素过少，不公布数字", "too few elements, no figure is published"),
     "first_delivery": ("没有可对比的上一次交付", "there is no delivery before to compare with"),
+    "unknown_rule": (
+        "规则类型不存在或参数有误，请核对规则集",
+        "no such rule, or not with these arguments; check the suite",
+    ),
     "could_not_run": ("规则无法在该数据上执行", "the rule could not be run on this table"),
 }

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nodes.agent.resources import all_facts
+from nodes.agent.resources import facts_of
 from nodes.books import ResourceRecord
 from nodes.errors import SettingsError
 from nodes.quality_gate import run_quality, suggest_suite
@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
 
 
 def record(entry, **changes):
-    values = {"assessed_at": NOW, "fresh_until": NOW + 20 * DAY, "state": "active", "reason": ""}
+    values = {"assessed_at": NOW, "fresh_until": NOW + 20 * DAY, "state": "active", "reason": "", "commitment": "ab"}
     values |= changes
     return ResourceRecord(resource=entry.id, version=entry.version, schema_sha256=entry.schema_sha256, **values)
 
@@ -39,6 +39,7 @@ def test_the_first_run_is_a_persons(world):
         ({"fresh_until": NOW + 50 * DAY}, NOW + 30 * DAY),
         ({"fresh_until": None, "state": "held"}, NOW + 30 * DAY),
         ({"fresh_until": NOW - DAY, "state": "stale"}, NOW + DAY),
+        ({"fresh_until": None, "state": "held", "commitment": ""}, NOW + DAY),
     ],
 )
 def test_the_next_run_is_due_when_the_period_or_the_freshness_ends(world, changes, due):
@@ -71,14 +72,13 @@ def test_a_missed_run_makes_the_resource_stale_and_the_next_run_of_the_schedule_
     later = now + 32 * DAY
     (row,) = schedule(world.settings, world.books, now=later)
     assert row.state == "missed"
-    facts, _ = all_facts(
-        {world.entry.id: world.entry},
-        world.books,
-        names={world.entry.id},
+    facts, _ = facts_of(
+        world.entry,
+        world.books.resource(world.entry.id),
         settings=world.settings,
         commitment_key=world.keys.commitment,
     )
-    assert abs(facts[world.entry.id].fresh_until - first.record.fresh_until) < timedelta(seconds=1)
+    assert abs(facts.fresh_until - first.record.fresh_until) < timedelta(seconds=1)
     assert first.record.fresh_until < later
     done = run_due(**options, now=later)
     assert done[world.entry.id].record.state == "stale"
