@@ -39,6 +39,7 @@ from factory.key_files import (
     read_key_file,
     write_key_file,
 )
+from nodes.contract import gm
 from nodes.contract.enrolment import Admission, Enrolment, endorsement_bytes, sign_enrolment
 from nodes.contract.signing import Envelope, SigningKey, sha256_hex
 from nodes.contract.trust import Role
@@ -48,6 +49,9 @@ ROLES_THAT_DIAL: frozenset[str] = frozenset({"operator", "agency", "application_
 
 TRUST_KEY = "trust"
 """Name of the registrar's second key: it signs trust metadata, never statements."""
+
+SM2_KEY = "sm2.pem"
+"""File with the key of second signatures, in homes that make them."""
 
 TRUST_PUBLIC = "trust-key.pub.pem"
 """File in a registrar's home with the public half, for the agency's root."""
@@ -100,6 +104,13 @@ class Identity:
         if not isinstance(key, X25519PrivateKey):
             raise HomeMissingError(f"expected an X25519 key in {self.home / 'keys' / 'sealing.pem'}")
         return key
+
+    @property
+    def sm2_key(self) -> bytes | None:
+        """The key of its second signatures, 32 bytes, or None."""
+        path = self.home / "keys" / SM2_KEY
+        key = load_key(path) if path.is_file() else None
+        return key.private_bytes_raw() if isinstance(key, X25519PrivateKey) else None
 
     @property
     def tls_key_path(self) -> Path:
@@ -156,6 +167,7 @@ def create_identity(
     roles: tuple[Role, ...],
     root: bytes | None = None,
     passphrase_file: Path | None = None,
+    with_sm2: bool = False,
     now: datetime | None = None,
 ) -> Identity:
     """Make a home with fresh keys and its ``enrolment.json``.
@@ -169,6 +181,7 @@ def create_identity(
         roles: what it will sign as.
         root: the agency's ``1.root.json``, handed over out of band; may be pinned later.
         passphrase_file: encrypts the keys at rest; made with a random passphrase if it is not there.
+        with_sm2: make an SM2 key too, for second signatures (extra ``gm``).
         now: time of the enrolment bundle.
 
     Raises:
@@ -181,6 +194,7 @@ def create_identity(
     key = new_signing_key()
     sealing = X25519PrivateKey.generate() if ROLES_THAT_DIAL & set(roles) else None
     tls = ec.generate_private_key(ec.SECP256R1()) if ROLES_THAT_DIAL & set(roles) else None
+    second = gm.make_key() if with_sm2 else None
     enrolment = Enrolment(
         id=actor_id,
         organisation=organisation,
@@ -190,6 +204,7 @@ def create_identity(
         statement_spki=base64.b64encode(key.public.spki).decode("ascii"),
         sealing_key=base64.b64encode(sealing.public_key().public_bytes_raw()).decode("ascii") if sealing else "",
         tls_csr=certificate_request(tls, actor_id).decode("ascii") if tls else "",
+        sm2_spki=base64.b64encode(gm.spki_of(second)).decode("ascii") if second else "",
         made_at=moment,
     )
     for folder in (home, home / "keys", home / "certs", home / "trust"):
@@ -197,6 +212,9 @@ def create_identity(
         folder.chmod(0o700)
     prepare_folder(home / "keys", passphrase_file)
     write_key_file(home / "keys" / "statement.pem", key.private)
+    if second is not None:
+        # 32 secret bytes in the form of a key of that length: the library writes no SM2 keys.
+        write_key_file(home / "keys" / SM2_KEY, X25519PrivateKey.from_private_bytes(second))
     if sealing is not None:
         write_key_file(home / "keys" / "sealing.pem", sealing)
     if tls is not None:

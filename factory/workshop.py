@@ -46,6 +46,7 @@ from factory.trust import Trust
 from nodes.contract.grant import Grant
 from nodes.contract.signing import Envelope, sha256_hex
 from nodes.contract.statement import parse_grant, time_text
+from products.package import paths
 from products.package.payload import Payload, ProductDescription, Source, build_payload
 from products.package.writing import PackageSummary, SignedStatement
 
@@ -431,7 +432,21 @@ class Workshop:
             **second.operators_files(self.operator.key, dossier.description.form, subjects),
             **second.reviewers_files(links, self.trust, subjects, now=_now()),
             **second_files(folder / "release"),
+            **second.read_sm2(folder / "bundle"),
+            **self._sm2(dossier, folder),
         }
+
+    def _sm2(self, dossier: Dossier, folder: Path) -> dict[str, bytes]:
+        """Return the SM2 signatures of the operator and of the nodes that have such a key."""
+        signed = self._all_signed(dossier, folder)
+        found = second.own_sm2(self.operator, self.trust, {f"{name}.{actor}": d for (name, actor), d in signed.items()})
+        for node in sorted(
+            {actor for _, actor in signed if self._has_role(actor, "node") and self._actor(actor).sm2_spki}
+        ):
+            own = {place: data for place, data in signed.items() if place[1] == node}
+            answers = self.desk.sm2_signatures(node, list(own.values()))
+            found |= {paths.sm2_path(f"{name}.{node}"): a for (name, _), a in zip(own, answers, strict=True)}
+        return found
 
     def _load(self, product: str) -> "_Item":
         self.registry.get("product", product)  # says so when there is none

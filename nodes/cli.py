@@ -86,6 +86,7 @@ def init(
         Path | None,
         typer.Option("--passphrase-file", help="加密静态密钥的口令文件，没有则生成 encrypts the keys; made if missing"),
     ] = None,
+    gm: Annotated[bool, typer.Option("--gm", help="另生成国密密钥 an SM2 key too, for second signatures")] = False,
     home: Home = _HOME,
     json_out: Json = False,
 ) -> None:
@@ -109,7 +110,7 @@ def init(
         root_bytes = root.read_bytes()
     except OSError as error:
         raise EnrolmentError(f"expected the agency's root metadata at {root} ({error.strerror})") from error
-    target = init_home(settings, root_bytes, now=_now(), passphrase_file=passphrase_file)
+    target = init_home(settings, root_bytes, now=_now(), passphrase_file=passphrase_file, with_sm2=gm)
     _print(
         {"home": str(settings.home), "id": node_id, "enrolment": str(target)},
         json_out,

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from nodes.contract import gm
 from nodes.contract.enrolment import Admission, Enrolment, endorsement_bytes, sign_enrolment
 from nodes.contract.errors import ContractError, UnknownActorError
 from nodes.contract.signing import SigningKey
@@ -31,6 +32,7 @@ from nodes.keys import (
     TLS,
     load_ec_key,
     load_sealing_key,
+    load_sm2_key,
     load_statement_key,
     make_keys,
     passphrase_file_of,
@@ -43,7 +45,14 @@ ENROLMENT_FILE = "enrolment.json"
 FOLDERS = ("certs", "trust", "catalogue", "suites", "quality", "logs", "tables")
 
 
-def init_home(settings: NodeSettings, root_bytes: bytes, *, now: datetime, passphrase_file: Path | None = None) -> Path:
+def init_home(
+    settings: NodeSettings,
+    root_bytes: bytes,
+    *,
+    now: datetime,
+    passphrase_file: Path | None = None,
+    with_sm2: bool = False,
+) -> Path:
     """Make a node's home and return the path of the enrolment file for the agency.
 
     Args:
@@ -51,6 +60,7 @@ def init_home(settings: NodeSettings, root_bytes: bytes, *, now: datetime, passp
         root_bytes: the agency's root metadata, handed over out of band.
         now: the clock.
         passphrase_file: encrypts the keys at rest; made with a random passphrase if it is not there.
+        with_sm2: make an SM2 key too, for second signatures.
 
     Raises:
         EnrolmentError: there is a node in this folder already.
@@ -66,7 +76,7 @@ def init_home(settings: NodeSettings, root_bytes: bytes, *, now: datetime, passp
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
         pin_root(settings.trust, root_bytes)
-        make_keys(settings.keys, passphrase_file=passphrase_file)
+        make_keys(settings.keys, passphrase_file=passphrase_file, with_sm2=with_sm2)
         for name in FOLDERS:
             (home / name).mkdir(exist_ok=True)
         target = _write_enrolment(settings, settings.keys, now=now)
@@ -129,6 +139,7 @@ def _write_enrolment(
     statement = load_statement_key(folder / STATEMENT)
     sealing = load_sealing_key(folder / SEALING).public_key().public_bytes_raw()
     spki = statement.public.spki
+    second = load_sm2_key(settings.keys)  # stays over a rotation, as commitments do
     enrolment = Enrolment(
         id=settings.id,
         organisation=settings.organisation,
@@ -139,6 +150,7 @@ def _write_enrolment(
         sealing_key=_base64(sealing),
         hub_spki=_base64(public_der(load_ec_key(folder / HUB, ec.SECP384R1))),
         tls_csr=signing_request(settings.id, settings.organisation, load_ec_key(folder / TLS, ec.SECP256R1)),
+        sm2_spki=_base64(gm.spki_of(second)) if second else "",
         previous_keyid=previous.public.keyid if previous else "",
         endorsement=_base64(previous.sign(endorsement_bytes(spki))) if previous else "",
         made_at=now,

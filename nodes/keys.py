@@ -2,7 +2,8 @@
 
 ``statement.pem`` ECDSA P-256 (signs), ``sealing.pem`` X25519 (opens what is sealed for this node),
 ``hub.pem`` ECDSA P-384 (how the hub knows the node), ``tls.pem`` ECDSA P-256 (client certificate),
-``commitment.key`` 32 random bytes (keyed commitments; never leaves the node).
+``commitment.key`` 32 random bytes (keyed commitments; never leaves the node), and ``sm2.key`` the 32
+bytes of an SM2 key in nodes that make second signatures.
 
 The folder may hold ``passphrase-file``: one line, the path of the file with the passphrase, best on
 another device. Then all but ``hub.pem`` and ``tls.pem`` are encrypted: those two only open connections,
@@ -24,11 +25,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from nodes.contract import gm
 from nodes.contract.signing import SigningKey
 from nodes.errors import KeyFileError
 
 STATEMENT, SEALING, HUB, TLS, COMMITMENT = "statement.pem", "sealing.pem", "hub.pem", "tls.pem", "commitment.key"
 KEY_FILES = (STATEMENT, SEALING, HUB, TLS, COMMITMENT)
+SM2 = "sm2.key"
 NOTE = "passphrase-file"
 """Names the file with the passphrase of the folder's keys."""
 PASSPHRASE_BYTES_MIN = 12
@@ -43,19 +46,22 @@ class NodeKeys:
         statement: signs results, refusals and statements.
         sealing: opens sealed messages.
         commitment: 32 bytes of the commitment key.
+        sm2: 32 bytes of the key of second signatures, or None.
     """
 
     statement: SigningKey = field(repr=False)
     sealing: X25519PrivateKey = field(repr=False)
     commitment: bytes = field(repr=False)
+    sm2: bytes | None = field(repr=False, default=None)
 
 
-def make_keys(folder: Path, *, passphrase_file: Path | None = None) -> None:
+def make_keys(folder: Path, *, passphrase_file: Path | None = None, with_sm2: bool = False) -> None:
     """Make all five keys of a node in ``folder``, which must not hold any of them yet.
 
     Args:
         folder: for the keys.
         passphrase_file: encrypts them at rest; made with a random passphrase if it is not there.
+        with_sm2: make an SM2 key too (extra ``gm``).
 
     Raises:
         KeyFileError: a key file is already there, or the passphrase is too short or open to others.
@@ -71,6 +77,8 @@ def make_keys(folder: Path, *, passphrase_file: Path | None = None) -> None:
     write_private(folder / HUB, _pem(ec.generate_private_key(ec.SECP384R1())))
     write_private(folder / TLS, _pem(ec.generate_private_key(ec.SECP256R1())))
     write_private(folder / COMMITMENT, _boxed(secrets.token_bytes(32), passphrase))
+    if with_sm2:
+        write_private(folder / SM2, _boxed(gm.make_key(), passphrase))
 
 
 def passphrase_file_of(folder: Path) -> Path | None:
@@ -89,14 +97,15 @@ def encrypt_keys(folder: Path, passphrase_file: Path) -> list[str]:
     Raises:
         KeyFileError: they are encrypted already, or the passphrase is too short or open to others.
     """
-    plain = [name for name in (STATEMENT, SEALING, COMMITMENT) if not _is_encrypted(read_private(folder / name))]
+    names = [name for name in (STATEMENT, SEALING, COMMITMENT, SM2) if name != SM2 or (folder / SM2).exists()]
+    plain = [name for name in names if not _is_encrypted(read_private(folder / name))]
     if not plain:
         raise KeyFileError(f"expected keys that are not encrypted yet in {folder}")
     content = {name: read_private(folder / name) for name in plain}
     # The note goes first: a crash in between leaves plain keys, which are still read.
     passphrase = _name_passphrase(folder, passphrase_file)
     for name in plain:
-        if name == COMMITMENT:
+        if name in (COMMITMENT, SM2):
             sealed = _boxed(content[name], passphrase)
         else:
             key = _load_pem(folder / name)
@@ -116,12 +125,26 @@ def load_keys(folder: Path) -> NodeKeys:
     Raises:
         KeyFileError: missing, open to others, or not such a key.
     """
-    commitment = read_private(folder / COMMITMENT)
-    if _is_encrypted(commitment):
-        commitment = load_sealing_key(folder / COMMITMENT).private_bytes_raw()
-    if len(commitment) != 32:
-        raise KeyFileError(f"expected 32 bytes in {folder / COMMITMENT}, got {len(commitment)}")
-    return NodeKeys(load_statement_key(folder / STATEMENT), load_sealing_key(folder / SEALING), commitment)
+    statement, sealing = load_statement_key(folder / STATEMENT), load_sealing_key(folder / SEALING)
+    return NodeKeys(statement, sealing, _load_secret(folder / COMMITMENT), load_sm2_key(folder))
+
+
+def load_sm2_key(folder: Path) -> bytes | None:
+    """Read the key of second signatures, 32 bytes, or None in nodes that make none.
+
+    Raises:
+        KeyFileError: open to others, or not 32 bytes.
+    """
+    return _load_secret(folder / SM2) if (folder / SM2).exists() else None
+
+
+def _load_secret(path: Path) -> bytes:
+    secret = read_private(path)
+    if _is_encrypted(secret):
+        secret = load_sealing_key(path).private_bytes_raw()
+    if len(secret) != 32:
+        raise KeyFileError(f"expected 32 bytes in {path}, got {len(secret)}")
+    return secret
 
 
 def load_statement_key(path: Path) -> SigningKey:

@@ -43,6 +43,7 @@ def _group() -> None:
 
 @app.command(name="verify")
 def verify_command(
+    *,
     package: Annotated[Path, typer.Argument(help="产品包目录(含 bagit.txt)。Package folder (with bagit.txt).")],
     root: Annotated[
         str | None,
@@ -57,6 +58,9 @@ def verify_command(
         Path | None,
         typer.Option("--trust", help="最新信任数据目录。Folder with a current copy of the trust repository."),
     ] = None,
+    profile: Annotated[
+        str, typer.Option("--profile", help="gm：须有国密签名。gm asks for SM2 signatures throughout.")
+    ] = "standard",
     as_json: Annotated[bool, typer.Option("--json", help="输出 JSON。Print JSON.")] = False,
     lang: Annotated[str, typer.Option("--lang", help="zh 或 en。zh or en.")] = "zh",
 ) -> None:
@@ -66,6 +70,8 @@ def verify_command(
     """
     if lang not in ("zh", "en"):
         _usage(f"--lang: expected zh or en, got {lang[:20]}")
+    if profile not in ("standard", "gm"):
+        _usage(f"--profile: expected standard or gm, got {profile[:20]}")
     if not package.is_dir():
         _usage(f"{package}: 不是目录；请给出含 bagit.txt 的产品包目录。Expected a package folder with bagit.txt.")
     if trust is not None and not trust.is_dir():
@@ -74,7 +80,8 @@ def verify_command(
 
     from products.verify import verify
 
-    report = verify(package, root_sha256=root_sha256, fresh_trust=trust, now=datetime.now(UTC))
+    wanted: Literal["standard", "gm"] = "gm" if profile == "gm" else "standard"
+    report = verify(package, root_sha256=root_sha256, fresh_trust=trust, now=datetime.now(UTC), profile=wanted)
     if as_json:
         typer.echo(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
     else:

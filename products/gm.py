@@ -1,7 +1,4 @@
-"""SM2-with-SM3 signatures over the same bytes as the ECDSA ones: the extra ``gm``.
-
-Signing here is for tests and drills; in production the key sits in a device. Verification needs
-nothing secret.
+"""Verification of SM2-with-SM3 signatures over the same bytes as the ECDSA ones: the extra ``gm``.
 
 Source:
     GB/T 32918.2-2016 (SM2 signatures), GB/T 32918.5-2017 (curve), GB/T 35276-2017 (key and
@@ -26,18 +23,6 @@ class GmMissingError(ProductError):
     code = "product.gm_missing"
 
 
-def sign(private: bytes, message: bytes) -> bytes:
-    """Return a DER-encoded signature.
-
-    Args:
-        private: 32 bytes.
-        message: for an envelope its pre-authentication encoding.
-    """
-    gmalg = _gmalg()
-    r, s = gmalg.SM2(private, USER_ID, gmalg.SM2().generate_pk(private)).sign(message)
-    return encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-
-
 def verify(spki: bytes, signature: bytes, message: bytes) -> None:
     """Check a signature.
 
@@ -60,12 +45,6 @@ def verify(spki: bytes, signature: bytes, message: bytes) -> None:
     checker = gmalg.SM2(uid=USER_ID, pk=point)
     if not checker.verify_pk(point) or not checker.verify(message, *halves):
         raise BadSignatureError("the SM2 signature does not verify")
-
-
-def spki_of(private: bytes) -> bytes:
-    """Return the DER SubjectPublicKeyInfo of a private key."""
-    point: bytes = _gmalg().SM2().generate_pk(private)
-    return SPKI_PREFIX + point
 
 
 def _gmalg() -> Any:  # no type stubs

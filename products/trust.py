@@ -35,6 +35,7 @@ class Actor(Closed):
     sealing_key: str = ""
     hub_spki: str = ""
     tls_spki_sha256: str = ""
+    sm2_spki: str = ""
     not_before: Time
     not_after: Time
     compromised_since: Time | None = None
@@ -119,11 +120,12 @@ class FormPolicy(Closed):
 
 
 class ReleasePolicy(Closed):
-    """``release-policy.json``: the agency's thresholds as data."""
+    """``release-policy.json``: the agency's thresholds as data; profile ``gm`` asks for SM2 signatures throughout."""
 
     version: Literal[1] = 1
     name: Name
     policy_version: Annotated[int, Field(ge=1)]
+    profile: Literal["standard", "gm"] = "standard"
     clock_skew_s_max: Count
     release_delay_s_max: Count
     retain_years_min: Annotated[int, Field(ge=5, le=1000)]

@@ -15,7 +15,7 @@ from products.errors import ProductError
 from products.fields import time_text
 from products.package.reading import PackageFiles, read_package, read_trust
 from products.repository import TrustData, open_repository
-from products.verification import bagging, derived, earlier, evidence, rules, second, signers, status
+from products.verification import bagging, derived, earlier, evidence, rules, second, signers, sm2, status
 from products.verification.checks import Check, CheckList
 from products.verification.evidence import Joint
 from products.verification.facts import Facts, releases
@@ -91,7 +91,14 @@ class Report:
         }
 
 
-def verify(package: Path, *, root_sha256: str | None, fresh_trust: Path | None, now: datetime) -> Report:
+def verify(
+    package: Path,
+    *,
+    root_sha256: str | None,
+    fresh_trust: Path | None,
+    now: datetime,
+    profile: Literal["standard", "gm"] = "standard",
+) -> Report:
     """Verify a package.
 
     Args:
@@ -100,8 +107,10 @@ def verify(package: Path, *, root_sha256: str | None, fresh_trust: Path | None, 
             package's own root is used and the verdict is never better than ``unknown``.
         fresh_trust: folder of a current copy of the agency's trust repository, for the status.
         now: current time, aware.
+        profile: ``gm`` asks for SM2 signatures whatever the agency's policy says.
     """
     run = _Run(CheckList(), package, root_sha256, fresh_trust, now)
+    run.profile = profile
     return run.report()
 
 
@@ -114,6 +123,7 @@ class _Run:
         self.checks, self.package, self.fresh_folder, self.now = checks, package, fresh, now
         self.is_pinned, self.root_sha256 = root_sha256 is not None, root_sha256 or ""
         self.facts: Facts | None = None
+        self.profile = "standard"
         self.standing = status.Standing(is_known=False, state="valid")
 
     def report(self) -> Report:
@@ -198,6 +208,7 @@ class _Run:
             [] if same else ["the release was made under another policy than the agency's current one"],
             f"{policy.name} {policy.policy_version}",
         )
+        sm2.check_sm2(facts, self.checks, is_required="gm" in (policy.profile, self.profile))
         bagging.check_bag(facts, self.checks)
         second.check_second(facts, self.checks)
         for code, problems, text in (

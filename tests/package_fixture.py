@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-from nodes.contract.signing import SigningKey, pae, sign
+from nodes.contract import gm
+from nodes.contract.signing import Envelope, SigningKey, pae, sign
 from nodes.contract.statement import PAYLOAD_TYPE, statement
 from products import registration_code
 from products.fields import time_text
@@ -78,6 +79,23 @@ def ed25519(name: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
+@lru_cache
+def sm2_key(actor: str) -> bytes:
+    """Return the actor's SM2 key, one per test run."""
+    return gm.make_key()
+
+
+def with_sm2(draft: "Draft", *, policy: bool = True) -> "Draft":
+    """Let everybody sign with SM2 too, and the agency's policy ask for it."""
+    for actor in draft.trust.actors:
+        actor["sm2_spki"] = base64.b64encode(gm.spki_of(sm2_key(actor["id"]))).decode()
+    if policy:
+        draft.trust.policy = draft.trust.policy.model_copy(update={"profile": "gm"})
+        draft.release["policy"]["sha256"] = sha256(draft.trust.policy.to_bytes())
+    draft.sm2 = True
+    return draft
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -96,6 +114,7 @@ def actor_entry(actor: str, **changes: Any) -> dict[str, Any]:
         "sealing_key": "",
         "hub_spki": "",
         "tls_spki_sha256": "",
+        "sm2_spki": "",
         "not_before": time_text(NOW - timedelta(days=300)),
         "not_after": time_text(NOW + timedelta(days=300)),
         "compromised_since": None,
@@ -314,6 +333,7 @@ class Draft:
     unlisted: tuple[str, ...] = ()  # statements that the release does not list
     unnamed_sources: tuple[str, ...] = ()  # statements that the build does not name
     earlier: "Earlier | None" = None  # the version before
+    sm2: bool = False  # everybody signs a second time, with SM2
 
     def run(self, node: str) -> dict[str, Any]:
         return self.statements[f"run-{node}"].predicate
@@ -653,13 +673,18 @@ def write(draft: Draft, folder: Path, *, second: bool = False) -> Path:
     """
     trust = draft.trust.write(folder / "trust-repository")
     dest, signed = folder / "package", sign_all(draft)
+    more = second_signatures(draft, signed) if second else {}
+    if draft.sm2:
+        for item in signed:
+            envelope = Envelope.from_bytes(item.envelope)
+            more[paths.sm2_path(f"{item.name}.{item.actor}")] = gm.countersign(sm2_key(item.actor), envelope)
     write_package(
         dest,
         payload=draft.payload,
         signed=signed,
         quality_reports=draft.quality,
         trust_dir=trust,
-        second=second_signatures(draft, signed) if second else None,
+        second=more,
         previous=draft.earlier.signed()[1] if draft.earlier is not None else (),
     )
     return dest
@@ -668,7 +693,6 @@ def write(draft: Draft, folder: Path, *, second: bool = False) -> Path:
 def second_signatures(draft: Draft, signed: list[SignedStatement]) -> dict[str, bytes]:
     """Return what operator, reviewers and registrars sign for tools of others."""
     from factory.release.second import operators_files, sign_second
-    from products.dsse import Envelope
 
     subjects, page = draft.payload.subjects, b"%PDF-1.7 stand-in\n"
     reviewers = {name: key(name).public.spki for name in ("reviewer-1", "reviewer-2")}

@@ -53,6 +53,7 @@ def identity_init(
     role: Annotated[list[str], typer.Option("--role", help="角色 | role, may be repeated")],
     root: Annotated[Path | None, typer.Option("--root", help="1.root.json, handed over out of band")] = None,
     passphrase_file: PassphraseFile = None,
+    gm: Annotated[bool, typer.Option("--gm", help="另生成国密密钥 | an SM2 key too, for second signatures")] = False,
     as_json: AsJson = False,
 ) -> None:
     """生成密钥与入网材料 | Make keys and the enrolment bundle.
@@ -72,6 +73,7 @@ def identity_init(
         roles=cast(Any, tuple(role)),  # checked by the enrolment model
         root=root.read_bytes() if root else None,
         passphrase_file=passphrase_file,
+        with_sm2=gm,
     )
     path = home / "enrolment.json"
     show(

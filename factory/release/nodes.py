@@ -115,6 +115,17 @@ class NodeDesk:
             raise EvidenceMissingError(f"expected the quality report that the statement of {resource} names")
         return report
 
+    def sm2_signatures(self, node: str, envelopes: Sequence[bytes]) -> list[bytes]:
+        """Return the node's SM2 envelopes beside statements that it has signed, in the same order.
+
+        Raises:
+            NodeRefusedError: it has no SM2 key, or one of the statements is not its own.
+        """
+        reply = self.ask(node, QueryKind.SM2_SIGN, attachments=envelopes)
+        if len(reply.attachments) != len(envelopes):
+            raise EvidenceMissingError(f"expected {len(envelopes)} SM2 signatures of {node}")
+        return list(reply.attachments)
+
     def countersign(
         self,
         node: str,

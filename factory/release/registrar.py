@@ -8,6 +8,7 @@ claims from these envelopes and signs only then, in an own process, with an own 
     envelopes/<statement>.<actor>.dsse.json
     registration.dsse.json             the agency's signed answer
     <registrar>.dsse.json              the signatures
+    sm2/<statement>.<registrar>.sm2.dsse.json   the same with SM2, from homes that have such a key
     <registrar>.layout                 the same for in-toto tools
     registration.pdf <registrar>.certificate    登记凭证, and the registrars' word that it says what the release says
 """
@@ -24,7 +25,7 @@ from factory.identity import Identity
 from factory.release import certificate_pdf
 from factory.release.dossier import Signed
 from factory.release.errors import SigningRefusedError
-from factory.release.second import layout_of, sign_second
+from factory.release.second import layout_of, read_sm2, sign_second, write_own_sm2
 from factory.trust import Trust
 from nodes.contract.errors import ContractError
 from nodes.contract.messages import Result, parse
@@ -88,6 +89,10 @@ def sign_as_registrar(folder: Path, registrar: Identity, trust: Trust, *, now: d
     check_release(folder, statement, trust, now=now)
     _sign_second(folder, registrar, statement, trust, now)
     envelope = sign(registrar.key, PAYLOAD_TYPE, statement).to_bytes()
+    own = {
+        path.name.removesuffix(".dsse.json"): path.read_bytes() for path in (folder / "envelopes").glob("*.dsse.json")
+    }
+    write_own_sm2(folder, registrar, trust, {**own, f"release.{registrar.id}": envelope})
     write_atomic(folder / f"{registrar.id}.dsse.json", envelope)
     return envelope
 
@@ -95,6 +100,7 @@ def sign_as_registrar(folder: Path, registrar: Identity, trust: Trust, *, now: d
 def second_files(folder: Path) -> dict[str, bytes]:
     """Return the registrars' second signatures and the certificate's page, by path in the package."""
     found = {interop.layout_path(path.stem): path.read_bytes() for path in sorted(folder.glob("*.layout"))}
+    found |= read_sm2(folder)
     signatures = {interop.certificate_path(p.stem): p.read_bytes() for p in sorted(folder.glob("*.certificate"))}
     if len(signatures) >= 2:
         found |= {**signatures, paths.CERTIFICATE_PDF: (folder / "registration.pdf").read_bytes()}

@@ -8,9 +8,13 @@ Each is made in its signer's own process and checked by the verifier; none adds 
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from factory.files import write_atomic
+from factory.identity import Identity
 from factory.trust import Trust
+from nodes.contract import gm
 from nodes.contract.signing import Envelope, SigningKey, pae
 from nodes.contract.statement import PAYLOAD_TYPE
 from nodes.contract.trust import Actor
@@ -23,6 +27,40 @@ def sign_second(key: SigningKey, payload: bytes) -> bytes:
     spki = key.public.spki
     signature = key.sign(pae(PAYLOAD_TYPE, payload))
     return Envelope(PAYLOAD_TYPE, payload, interop.sslib_keyid(spki), signature).to_bytes()
+
+
+def own_sm2(signer: Identity, trust: Trust, envelopes: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return second signatures, by path in the package, over those envelopes that the signer has signed.
+
+    Args:
+        signer: at home; without an SM2 key nothing is signed.
+        trust: names the signer's keys, earlier ones too.
+        envelopes: by ``<statement>.<actor>``; others' are left alone.
+    """
+    private = signer.sm2_key
+    if private is None:
+        return {}
+    keys = {actor.verify_key.keyid: actor.verify_key for actor in trust.actors.actors if actor.id == signer.id}
+    found = {}
+    for stem, data in sorted(envelopes.items()):
+        envelope = Envelope.from_bytes(data)
+        if envelope.keyid in keys:
+            envelope.open(keys[envelope.keyid], PAYLOAD_TYPE)
+            found[paths.sm2_path(stem)] = gm.countersign(private, envelope)
+    return found
+
+
+def write_own_sm2(folder: Path, signer: Identity, trust: Trust, envelopes: Mapping[str, bytes]) -> None:
+    """Write the signer's second signatures below ``sm2/`` of a folder; nothing without an SM2 key."""
+    for path, data in own_sm2(signer, trust, envelopes).items():
+        (folder / "sm2").mkdir(exist_ok=True)
+        write_atomic(folder / "sm2" / path.removeprefix(paths.INTEROP), data)
+
+
+def read_sm2(folder: Path) -> dict[str, bytes]:
+    """Return the second signatures below ``sm2/`` of a folder by path in the package."""
+    found = sorted((folder / "sm2").glob(f"*{paths.SM2_SUFFIX}"))
+    return {paths.INTEROP + path.name: path.read_bytes() for path in found}
 
 
 def layout_of(

@@ -27,7 +27,7 @@ from typing import Any
 
 from factory.files import write_atomic
 from factory.identity import Identity
-from factory.release.second import sign_second
+from factory.release.second import sign_second, write_own_sm2
 from factory.review.errors import BundleError, NotPermittedError
 from factory.trust import Trust
 from nodes.contract import canonical
@@ -225,6 +225,7 @@ def sign_review(
     envelope = sign(reviewer.key, PAYLOAD_TYPE, payload).to_bytes()
     link = review_link(sorted(bundle.subjects.items()))
     write_atomic(folder / f"{reviewer.id}.link", sign_second(reviewer.key, link))
+    write_own_sm2(folder, reviewer, trust, {f"review-{reviewer.id}.{reviewer.id}": envelope})
     write_atomic(folder / f"{reviewer.id}.dsse.json", envelope)
     return envelope
 

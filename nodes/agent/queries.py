@@ -12,6 +12,7 @@ Bodies and attachments, by kind (answer after the arrow):
 - ``quality.feedback`` ``{resource, product, party, reference, text}`` → ``{ticket, state, due_on}``
 - ``quality.ticket`` ``{reference}`` → ``{tickets: [{ticket, resource, state, severity, due_on, overdue, …}]}``
 - ``statement.countersign`` see ``nodes.countersign``
+- ``statement.sm2`` ``{}`` + envelopes of this node → ``{signed}`` + one SM2 envelope each
 - ``ledger.extract`` ``{session_id}`` → ``{entries: [{seq, kind, sha256}]}``
 - ``session.position`` ``{session_id}`` → ``{sequence}``, of an open session that names the asker
 
@@ -27,8 +28,10 @@ from nodes.agent.refusing import RefusedError
 from nodes.agent.resources import catalogue_of, facts_of, uses_of
 from nodes.books import ResourceRecord
 from nodes.catalogue_entries import CatalogueEntry
+from nodes.contract import gm
+from nodes.contract.errors import ContractError
 from nodes.contract.messages import Query, QueryKind, RefusalCode
-from nodes.contract.signing import sign
+from nodes.contract.signing import Envelope, sign
 from nodes.contract.statement import PAYLOAD_TYPE, time_text
 from nodes.countersign import countersign
 from nodes.errors import BooksError, CatalogueError, GrantError, TableError, TicketError, TrustError, TrustRollbackError
@@ -70,6 +73,8 @@ def answer_query(  # noqa: C901, PLR0911  one per kind
             return _tickets(agent, query), ()
         case QueryKind.COUNTERSIGN:
             return countersign(agent, query, attachments)
+        case QueryKind.SM2_SIGN:
+            return _sm2_sign(agent, attachments)
         case QueryKind.LEDGER_EXTRACT:
             entries = agent.books.entries(session=text_field(query, "session_id"))
             return {"entries": [{"seq": e.seq, "kind": e.kind, "sha256": e.sha256} for e in entries]}, ()
@@ -180,8 +185,6 @@ def _grant_offer(agent: "Agent", query: Query, attachments: Sequence[bytes]) -> 
 
 
 def _payload(envelope: bytes) -> bytes:
-    from nodes.contract.signing import Envelope
-
     return Envelope.from_bytes(envelope).payload
 
 
@@ -239,8 +242,6 @@ def _resource_statement(agent: "Agent", query: Query) -> Answer:
         kept = sign(agent.keys.statement, PAYLOAD_TYPE, payload).to_bytes()
         # Kept under the entry's digest: asked again about the same entry and report, the same bytes answer.
         agent.books.keep_statement(name, entry.digest_hex, kept)
-    from nodes.contract.signing import Envelope
-
     digest = Envelope.from_bytes(kept).payload_sha256
     return {"resource": entry.id, "version": entry.version, "statement_sha256": digest}, (kept,)
 
@@ -277,6 +278,22 @@ def _tickets(agent: "Agent", query: Query) -> dict[str, Any]:
     keys = ("resource", "state", "severity", "due_on", "overdue", "closed_report")
     rows = [(ticket.id, ticket.to_json(today)) for ticket in found]
     return {"tickets": [{"ticket": name, **{key: row[key] for key in keys}} for name, row in rows]}
+
+
+def _sm2_sign(agent: "Agent", attachments: Sequence[bytes]) -> Answer:
+    """Sign again, with SM2, statements that carry this node's own valid signature; nothing new is vouched for."""
+    if agent.keys.sm2 is None:
+        raise RefusedError(RefusalCode.NOT_ALLOWED, "this node has no SM2 key; its officer makes one at `init --gm`")
+    keys = {key.keyid: key for key in agent.own_keys(agent.trust.current())}
+    signed = []
+    for data in attachments:
+        try:
+            envelope = Envelope.from_bytes(data)
+            envelope.open(keys[envelope.keyid], PAYLOAD_TYPE)
+        except (ContractError, KeyError) as error:
+            raise RefusedError(RefusalCode.NOT_ALLOWED, "expected statements that this node has signed") from error
+        signed.append(gm.countersign(agent.keys.sm2, envelope))
+    return {"signed": len(signed)}, tuple(signed)
 
 
 def _quality_report(agent: "Agent", query: Query) -> Answer:

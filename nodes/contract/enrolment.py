@@ -41,6 +41,7 @@ class Enrolment(Message):
         sealing_key: base64 of 32 bytes X25519, or empty.
         hub_spki: base64 DER of its P-384 hub key, or empty.
         tls_csr: PEM certificate signing request of its P-256 TLS key, or empty.
+        sm2_spki: base64 DER of its SM2 key, or empty.
         previous_keyid: at a rotation, the key id of the statement key in force; else empty.
         endorsement: at a rotation, base64 signature of that key over ``endorsement_bytes``.
         made_at: when.
@@ -58,6 +59,7 @@ class Enrolment(Message):
     sealing_key: str = ""
     hub_spki: str = ""
     tls_csr: str = ""
+    sm2_spki: str = ""
     previous_keyid: str = ""
     endorsement: str = ""
     made_at: Time
@@ -89,6 +91,7 @@ class Enrolment(Message):
             sealing_key=self.sealing_key,
             hub_spki=self.hub_spki,
             tls_spki_sha256=self.tls_spki_sha256,
+            sm2_spki=self.sm2_spki,
             not_before=not_before,
             not_after=not_after,
         )

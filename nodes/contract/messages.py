@@ -199,6 +199,7 @@ class QueryKind(StrEnum):
     ``quality.feedback`` what users of a product found wrong with its data; becomes a ticket of the department
     ``quality.ticket``   where the tickets of one feedback stand
     ``statement.countersign``  sign a joint statement about runs that this node took part in
+    ``statement.sm2``    sign with SM2 what this node has signed already (attachments)
     ``ledger.extract``   digests of ledger entries of one session
     ``session.position`` last step of the asker that was taken in an open session, for who comes back to it
     """
@@ -212,6 +213,7 @@ class QueryKind(StrEnum):
     QUALITY_FEEDBACK = "quality.feedback"
     QUALITY_TICKET = "quality.ticket"
     COUNTERSIGN = "statement.countersign"
+    SM2_SIGN = "statement.sm2"
     LEDGER_EXTRACT = "ledger.extract"
     SESSION_POSITION = "session.position"
 

@@ -31,6 +31,7 @@ class Actor(Part):
         sealing_key: base64 of 32 bytes, its X25519 key; empty where it receives nothing sealed.
         hub_spki: base64 of the DER key by which the hub knows the node; empty for others.
         tls_spki_sha256: digest of the key of its TLS client certificate; empty for others.
+        sm2_spki: base64 of the DER SM2 key of its second signatures; empty where it makes none.
         not_before, not_after: window of these keys.
         compromised_since: signatures from this time on do not count.
         removed_at: since when the actor takes no further part; what it signed before stays.
@@ -45,6 +46,7 @@ class Actor(Part):
     sealing_key: str = ""
     hub_spki: str = ""
     tls_spki_sha256: str = ""
+    sm2_spki: str = ""
     not_before: Time
     not_after: Time
     compromised_since: Time | None = None

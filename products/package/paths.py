@@ -33,6 +33,7 @@ CERTIFICATE_HTML = "certificate/registration.html"
 CERTIFICATE_PDF = "certificate/registration.pdf"
 BUNDLES = "bundles/"
 PREVIOUS = "previous/"
+INTEROP = "interop/"
 IN_TOTO = "interop/in-toto/"
 MODEL_SIGNATURE = "interop/model.sig"
 BAGIT = "bagit.txt"
@@ -44,6 +45,7 @@ BAG_FILES = (BAGIT, BAG_INFO, MANIFEST_SHA256, MANIFEST_SM3, TAGMANIFEST)
 ENVELOPE_SUFFIX = ".dsse.json"
 PROOF_SUFFIX = ".tlog-proof"
 BUNDLE_SUFFIX = ".sigstore.json"
+SM2_SUFFIX = ".sm2.dsse.json"
 
 _FORBIDDEN = re.compile(r'[\\:*?"<>|%\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
@@ -62,6 +64,11 @@ def proof_path(statement: str, actor: str) -> str:
 def bundle_path(statement: str, actor: str) -> str:
     """Return the path of its sigstore bundle."""
     return f"{BUNDLES}{statement}.{actor}{BUNDLE_SUFFIX}"
+
+
+def sm2_path(stem: str) -> str:
+    """Return the path of the second signature of the envelope ``<statement>.<actor>``."""
+    return f"{INTEROP}{stem}{SM2_SUFFIX}"
 
 
 def previous_paths(actor: str) -> tuple[str, str]:

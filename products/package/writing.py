@@ -21,9 +21,9 @@ from products.log import LogProof
 from products.package import bag, interop, paths
 from products.package.payload import Payload
 from products.package.reading import read_trust
-from products.repository import ACTORS
+from products.repository import ACTORS, RELEASE_POLICY
 from products.statements import Grant, Release, Resource
-from products.trust import Actors, read_target
+from products.trust import Actors, ReleasePolicy, read_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ def _tag_files(
     files: dict[str, bytes] = {f"trust/{name}": data for name, data in trust.items()} | dict(second)
     listed = next(data for name, data in trust.items() if name.endswith(f".{ACTORS}"))
     actors = read_target(Actors, ACTORS, listed).by_keyid()
+    _require_second(trust, signed, second)
     for item in signed:
         files[paths.envelope_path(item.name, item.actor)] = item.envelope
         files[paths.proof_path(item.name, item.actor)] = item.proof
@@ -158,6 +159,19 @@ def _tag_files(
     for path in files:
         paths.require_path(path)
     return _Tags(files, facts.release_sha256)
+
+
+def _require_second(trust: Mapping[str, bytes], signed: Sequence[SignedStatement], second: Mapping[str, bytes]) -> None:
+    """Refuse to write a package without SM2 signatures where the agency's policy asks for them."""
+    data = next(content for name, content in trust.items() if name.endswith(f".{RELEASE_POLICY}"))
+    policy = read_target(ReleasePolicy, RELEASE_POLICY, data)
+    stems = [f"{item.name}.{item.actor}" for item in signed]
+    missing = [stem for stem in stems if paths.sm2_path(stem) not in second]
+    if policy.profile == "gm" and missing:
+        raise IncompleteError(
+            f"expected an SM2 signature beside each of {len(stems)} envelopes under the profile gm, missing: "
+            f"{', '.join(missing[:5])}; their signers need an SM2 key: `--gm` at `identity init`, `shufang-node init`"
+        )
 
 
 def certificate_facts(signed: Sequence[SignedStatement]) -> certificate.CertificateFacts:

@@ -19,6 +19,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
     "trust.current": (2, "签发时信任数据在有效期内", "the trust data was current when it was released"),
     "signature.actor": (3, "每个签名者都在名册中", "every signer is in the agency's list"),
     "signature.valid": (3, "每个签名有效", "every signature verifies"),
+    "signature.sm2": (3, "国密第二签名有效，规定时齐全", "second signatures with SM2 hold, and are there if required"),
     "log.inclusion": (3, "每个签名都在日志中", "every signature is in the log"),
     "log.witness": (3, "检查点有日志签名和见证人法定数", "log and a quorum of witnesses signed each checkpoint"),
     "key.window": (3, "签名时密钥有效", "each key counted when it signed"),

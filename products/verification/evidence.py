@@ -84,6 +84,11 @@ def check_layout(files: PackageFiles, checks: CheckList) -> None:
                 and path.endswith((paths.ENVELOPE_SUFFIX, paths.PROOF_SUFFIX))
                 and path.count("/") == 1
             )
+            or (
+                path.startswith(paths.INTEROP)
+                and path.endswith(paths.SM2_SUFFIX)
+                and path.removeprefix(paths.INTEROP).removesuffix(paths.SM2_SUFFIX) in envelopes
+            )
             or path in (paths.MODEL_SIGNATURE, paths.CERTIFICATE_PDF)
             or (path.startswith("interop/certificate.") and path.endswith(paths.ENVELOPE_SUFFIX))
             or (path.startswith(paths.IN_TOTO) and path.endswith((".layout", ".link")) and path.count("/") == 2)

@@ -229,3 +229,35 @@ def test_a_token_that_is_not_there_is_said_plainly(home: Path) -> None:
     with pytest.raises(TokenError) as caught:
         load_identity(home)
     assert "123456" not in str(caught.value)
+
+
+def test_a_home_with_an_sm2_key_enrols_it_and_signs_a_second_time(tmp_path: Path) -> None:
+    from nodes.contract import gm
+    from nodes.contract.enrolment import open_enrolment
+    from nodes.contract.signing import sign
+    from nodes.contract.statement import PAYLOAD_TYPE
+    from products.dsse import Envelope
+    from products.gm import verify
+
+    pytest.importorskip("gmalg")
+    made = create_identity(
+        tmp_path / "reg",
+        actor_id="registrar-1",
+        organisation="bureau",
+        title_zh="登记",
+        title_en="registrar",
+        roles=("registrar",),
+        passphrase_file=tmp_path / "stick" / "passphrase",
+        with_sm2=True,
+    )
+    assert b"ENCRYPTED" in (made.home / "keys" / "sm2.pem").read_bytes()[:64]
+    private = load_identity(made.home).sm2_key
+    assert private is not None
+    actor = open_enrolment((made.home / "enrolment.json").read_bytes()).to_actor(
+        not_before=offices.NOW, not_after=offices.NOW
+    )
+    import base64
+
+    envelope = sign(made.key, PAYLOAD_TYPE, b"{}")
+    second = Envelope.from_bytes(gm.countersign(private, envelope))
+    verify(base64.b64decode(actor.sm2_spki), second.signature, second.pae)

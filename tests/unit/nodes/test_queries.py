@@ -1,10 +1,15 @@
 """Queries: fixed answers, and joint statements that are signed only about own runs."""
 
+from dataclasses import replace
+
 import pytest
 
+import products.dsse
+import products.gm
+from nodes.contract import gm
 from nodes.contract import statement as st
-from nodes.contract.messages import Refusal
-from nodes.contract.signing import Envelope, sha256_hex
+from nodes.contract.messages import Refusal, RefusalCode
+from nodes.contract.signing import Envelope, sha256_hex, sign
 from nodes.contract.statement import BUILD, GRANT, PAYLOAD_TYPE, PRIVACY, RELEASE, RESOURCE, REVIEW, read
 from tests.node_world import CANARY_ID, CANARY_NAME, NODE, NOW
 
@@ -313,3 +318,29 @@ def test_a_query_out_of_its_window_is_refused(world):
     query = world.query("node.describe")
     world.now = NOW + timedelta(minutes=5, seconds=301)
     assert world.code(query) == "request.expired"
+
+
+def _ask_sm2(world, envelope):
+    return world.ask(world.query("statement.sm2", attachments=(envelope,)), attachments=(envelope,))
+
+
+def test_a_node_signs_with_sm2_only_what_it_has_signed_itself(world):
+    pytest.importorskip("gmalg")
+    own = sign(world.keys.statement, PAYLOAD_TYPE, b"{}")
+    assert _ask_sm2(world, own.to_bytes())[0].code is RefusalCode.NOT_ALLOWED  # a node without such a key
+    world.agent.keys = replace(world.keys, sm2=gm.make_key())
+    altered = Envelope(own.payload_type, b"[]", own.keyid, own.signature).to_bytes()
+    other_type = sign(world.keys.statement, "application/json", b"{}").to_bytes()
+    for envelope in (world.envelopes(world.grant(), ("registrar-1",))[0], altered, other_type, b"{}"):
+        answer, parts = _ask_sm2(world, envelope)
+        assert (answer.code, parts) == (RefusalCode.NOT_ALLOWED, ())
+
+
+def test_a_second_signature_is_over_the_same_bytes(world):
+    pytest.importorskip("gmalg")
+    world.agent.keys = replace(world.keys, sm2=gm.make_key())
+    own = sign(world.keys.statement, PAYLOAD_TYPE, b"{}").to_bytes()
+    _, (second,) = _ask_sm2(world, own)
+    found = products.dsse.Envelope.from_bytes(second)
+    assert found.pae == products.dsse.Envelope.from_bytes(own).pae
+    products.gm.verify(gm.spki_of(world.agent.keys.sm2), found.signature, found.pae)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from nodes.contract import gm as signing
 from products import gm
 from products.errors import BadSignatureError, MalformedError
 
@@ -55,12 +56,12 @@ def test_bytes_that_are_no_signature_are_refused(signature: bytes) -> None:
 
 
 def test_the_vector_of_the_standard_verifies() -> None:
-    assert gm.spki_of(PRIVATE) == SPKI
+    assert signing.spki_of(PRIVATE) == SPKI
     gm.verify(SPKI, encode_dss_signature(R, S), MESSAGE)
 
 
 def test_what_is_signed_verifies_here_and_in_openssl(tmp_path: Path) -> None:
-    signature = gm.sign(PRIVATE, MESSAGE)
+    signature = signing.sign(PRIVATE, MESSAGE)
     gm.verify(SPKI, signature, MESSAGE)
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
