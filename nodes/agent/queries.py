@@ -46,7 +46,7 @@ _NAME_MAX = 200
 Answer = tuple[dict[str, Any], tuple[bytes, ...]]
 
 
-def answer_query(  # noqa: C901, PLR0911  one per kind
+def answer_query(  # noqa: C901, PLR0911, PLR0912  one per kind
     agent: "Agent", query: Query, attachments: Sequence[bytes]
 ) -> Answer:
     """Return body and attachments of the answer.
