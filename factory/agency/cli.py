@@ -505,17 +505,22 @@ def sign_grant_command(home: Home, folder: Annotated[Path, typer.Argument()], as
 
 
 @app.command("registrations")
-def registrations(home: Home, as_json: AsJson = False) -> None:
-    """产品登记列表 | Applications for registration and their codes."""
+def registrations(
+    home: Home,
+    resource: Annotated[str, typer.Option("--resource", help="只列由该资源形成的产品 | made from this resource")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """产品登记列表及其资源 | Applications for registration, their codes, and the resources they were made from."""
     with _registry(_office(home)) as registry:
         cases = registry.cases("registration")
-    show(
-        [
-            {"application_id": c.id, "state": c.state, "code": c.document["code"], "until": c.document["valid_until"]}
-            for c in cases
-        ],
-        as_json=as_json,
-    )
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        application: Any = case.document["application"]  # as the agency took it
+        sources = {str(source["resource"]): source["registration_code"] for source in application["resources"]}
+        if not resource or resource in sources:
+            row = {"application_id": case.id, "state": case.state, "code": case.document["code"]}
+            rows.append({**row, "until": case.document["valid_until"], "resources": sources})
+    show(rows, as_json=as_json)
 
 
 @app.command("register")

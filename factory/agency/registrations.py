@@ -20,6 +20,7 @@ from factory.registry.errors import CaseUnknownError
 from factory.registry.request import Agreement
 from factory.registry.store import Act, Case, Registry
 from nodes.contract import canonical
+from nodes.contract.grant import Grant
 from nodes.contract.messages import parse
 from nodes.contract.signing import sha256_hex
 from nodes.contract.statement import time_text
@@ -174,11 +175,19 @@ class Registrations:
             profile=self._office.law(),
             registered=registered,
             grant_sha256=self._grant_sha256(source.grant_id),
+            granted=self._granted(source.grant_id),
             agreement_until=self._agreement_until(source.agreement_id),
             reason=reason,
             valid_until=datetime.fromisoformat(end) if end else None,
             field=field,
         )
+
+    def _granted(self, grant_id: str) -> dict[str, frozenset[str]]:
+        try:
+            grant = Grant.model_validate(self._registry.get("grant", grant_id).document)
+        except CaseUnknownError:
+            return {}
+        return {party.node: frozenset(use.resource for use in party.resources) for party in grant.parties}
 
     def _grant_sha256(self, grant_id: str) -> str | None:
         try:

@@ -37,6 +37,21 @@ from nodes.contract.trust import Actor, Actors
 
 _log = logging.getLogger("factory.hub.relay")
 
+
+class _LoggedHandshake(ssl.SSLObject):
+    """Writes down handshakes that fail (PC-CHANNEL): no certificate, a foreign one, or no TLS at all."""
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            _log.warning("refused a connection: %s", error.reason or type(error).__name__)
+            raise
+
+
 BODY_READ_S_MAX = 120.0
 """Longest time one body may take to arrive, in seconds."""
 
@@ -456,6 +471,7 @@ async def run(
     try:
         config.load()
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
+        config.ssl.sslobject_class = _LoggedHandshake
         listener = socket.create_server((settings.host, settings.port), backlog=512)
         # Accepted connections inherit it. Without it small answers wait 40 ms for the caller's acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

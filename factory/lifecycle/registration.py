@@ -9,7 +9,9 @@ Source:
     发改数据规〔2025〕26号, articles 5, 7, 9, 13; regulations/NATIONAL.md section 1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field as field_of
 from datetime import date, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
@@ -25,6 +27,7 @@ BLOCKS = ("REG-PRODUCT", "NR-09-2")
 EVIDENCE = ("PROV-TRACE", "NR-07-4")
 LINK = ("REG-LINK", "GD-27-2", "REG-RESOURCE", "NR-05-1")
 PRODUCT = ("REG-PRODUCT", "SD-19-2", "JL-运营实施-13", "GD-27-1", "NR-05-2", "NO-16-1")
+RUNS = ("PC-ENV", "JN-04-3", "JL-运营管理-21", "SZ-06.2-3", "GD-25-1")
 ONCE = ("REG-PRODUCT", "NR-09-1")
 DECLARATION = ("REG-PRODUCT", "NR-07-2")
 REASON = ("REG-PRODUCT", "NR-10-3")
@@ -153,6 +156,7 @@ class RegistrationFacts:
         profile: of the jurisdiction.
         registered: subjects that have a code in force.
         grant_sha256: digest of the grant that the agency issued under this id, if it did.
+        granted: resources that each node's part of this grant names.
         agreement_until: end of the agreement.
         reason: of the official's decision, when one is recorded.
         valid_until: end of the registration, once there is a code.
@@ -166,6 +170,7 @@ class RegistrationFacts:
     registered: frozenset[str]
     grant_sha256: str | None
     agreement_until: datetime | None
+    granted: Mapping[str, frozenset[str]] = field_of(default_factory=dict)
     reason: str = ""
     valid_until: datetime | None = None
     field: str = ""
@@ -266,6 +271,22 @@ def _sources_registered(facts: RegistrationFacts) -> Refusal | None:
     return None
 
 
+def _every_source_named(facts: RegistrationFacts) -> Refusal | None:
+    names = {entry.name.partition(".")[0] for entry in facts.application.evidence.entries}
+    ran = {node for node in facts.granted if f"run-{node}" in names}
+    if not ran:
+        return Refusal(
+            "registration.no_run", "expected the run statement of a granted department in the evidence", RUNS
+        )
+    listed = {source.resource for source in facts.application.resources}
+    missing = sorted({resource for node in ran for resource in facts.granted[node]} - listed)
+    if missing:
+        return Refusal(
+            "registration.source_missing", f"expected every source with its registration; missing: {missing[0]}", LINK
+        )
+    return None
+
+
 def _under_an_issued_grant(facts: RegistrationFacts) -> Refusal | None:
     if facts.grant_sha256 is None or facts.grant_sha256 != facts.application.lawful_source.grant_sha256:
         return Refusal("registration.grant", "expected a grant that this agency issued, with its digest", PRODUCT)
@@ -305,7 +326,7 @@ TRANSITIONS: tuple[Transition[RegistrationFacts], ...] = (
         _words("none"),
         "applied",
         _words("operator"),
-        (_in_own_name, _evidence_first, _sources_registered, _under_an_issued_grant, _once),
+        (_in_own_name, _evidence_first, _sources_registered, _under_an_issued_grant, _every_source_named, _once),
         BLOCKS,
     ),
     Transition(
@@ -313,7 +334,7 @@ TRANSITIONS: tuple[Transition[RegistrationFacts], ...] = (
         _words("applied"),
         "coded",
         _words("agency"),
-        (_sources_registered, _under_an_issued_grant, _once, _reasoned),
+        (_sources_registered, _under_an_issued_grant, _every_source_named, _once, _reasoned),
         PRODUCT,
     ),
     Transition("refuse", _words("applied"), "refused", _words("agency"), (_reasoned,), REASON),

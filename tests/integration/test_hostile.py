@@ -259,11 +259,13 @@ GRANTS: dict[str, Callable[[World], tuple[bytes, ...]]] = {
 
 
 @pytest.mark.parametrize("attack", GRANTS)
+@pytest.mark.requirement("REQ-GRANT")
 def test_a_grant_that_two_registrars_did_not_sign_for_this_node_is_refused(world: World, attack: str) -> None:
     assert offer(world, GRANTS[attack](world)) == "grant.invalid"
     assert world.books.grants() == []
 
 
+@pytest.mark.requirement("REQ-GRANT")
 def test_orders_under_grants_that_are_not_in_force_are_refused(world: World) -> None:
     pending = world.install_grant(approve=False)
     assert world.code(world.order(pending)) == "grant.not_approved"
@@ -406,6 +408,7 @@ HIDDEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("way", HIDDEN)
+@pytest.mark.requirement("RAW-MARKET", "RAW-NOTRADE")
 def test_a_node_does_not_sign_for_a_file_with_a_value_of_its_rows_however_it_is_written(world, joint, way):
     joint.files = {"data/product/tables.json": HIDDEN[way]}
     answer, parts = joint.ask()
@@ -415,6 +418,7 @@ def test_a_node_does_not_sign_for_a_file_with_a_value_of_its_rows_however_it_is_
     assert not parts
 
 
+@pytest.mark.requirement("RAW-MARKET", "RAW-NOTRADE")
 def test_files_that_hold_nothing_of_ours_are_signed_in_each_of_these_ways(joint: Joint) -> None:
     for content in (
         gzip.compress(b"a"),

@@ -179,6 +179,7 @@ def the_grant() -> Grant:
     )
 
 
+@pytest.mark.requirement("REQ-LEAST")
 def test_an_ungranted_column_as_a_feature_is_refused(federation):
     wrong = PARAMETERS.model_copy(update={"features": ("age", "name")})
     columns = {
@@ -214,6 +215,7 @@ def test_a_node_that_restarts_in_the_middle_does_not_lose_the_run(federation):
     assert model.vouched == ("node-east", "node-west")
 
 
+@pytest.mark.requirement("PC-TECH", "RAW-CONTAIN")
 def test_no_canary_leaves_and_none_is_written_into_the_books(federation):
     linear.train(federation.session, federation.resources, PARAMETERS)
     linear.close(federation.session)

@@ -91,6 +91,7 @@ def with_code() -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.requirement("PC-TOOLS")
 def test_a_run_with_other_code_reaches_no_handler_and_is_reported(hub: HubHouse, handler: Handler) -> None:
     bundle = with_code()
     digest = hashlib.sha256(bundle).hexdigest()

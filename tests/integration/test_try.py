@@ -86,6 +86,7 @@ def test_a_table_below_the_fewest_rows_is_refused_under_the_grant(clinic, tmp_pa
     assert "resource.rows" in refused(recipe, clinic)
 
 
+@pytest.mark.requirement("PC-TECH")
 def test_the_model_is_the_one_of_the_pooled_rows(model, clinic):
     import numpy as np
     from sklearn.linear_model import LogisticRegression

@@ -201,6 +201,7 @@ MUTANTS: dict[str, tuple[Mutant, str]] = {
 }
 
 
+@pytest.mark.requirement("PROV-TRACE")
 def test_the_honest_package_is_valid(honest: Path, fresh: Path) -> None:
     report = check(honest, fresh)
     assert [c for c in report.checks if c.outcome != "ok"] == []
@@ -213,6 +214,7 @@ def test_honest_packages_of_other_forms_are_valid(form: str, fresh: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.requirement("PROV-TRACE")
 def test_the_rule_catches_the_tampered_package(name: str, package: Path, fresh: Path) -> None:
     act, code = MUTANTS[name]
     act(package)

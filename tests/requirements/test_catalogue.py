@@ -268,6 +268,7 @@ def test_shared_data_needs_the_consent_of_its_original_department(town, tmp_path
 
 
 @pytest.mark.requirement("CLS-GRADE")
+@pytest.mark.requirement("PC-TECH")
 def test_the_highest_grade_decides_and_an_ungraded_or_core_field_stops(town):
     lower = LIMITS.model_copy(update={"rows_min": 5})
     assert grade_refusal(["general"], tasks=["plain.join"], limits=lower) is None

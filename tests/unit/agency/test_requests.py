@@ -178,6 +178,7 @@ def test_a_request_is_ruled_on_once(desk):
         desk.rulings.issue(request_id)
 
 
+@pytest.mark.requirement("REQ-LEAST")
 def test_columns_without_a_reason_are_cut_and_the_cut_is_recorded(desk):
     request_id = desk.submit()
     grant = desk.rule(request_id, cuts=(Cut("res.west.clinic", "age", "not needed here"),))
@@ -212,6 +213,7 @@ def test_one_registrar_under_two_file_names_counts_once(desk):
         desk.rulings.issue(request_id)
 
 
+@pytest.mark.requirement("REQ-LEAST")
 def test_a_registrar_refuses_a_grant_that_is_wider_than_the_ruling(desk):
     request_id = desk.submit()
     grant = desk.rule(request_id)

@@ -4,10 +4,13 @@ import hashlib
 import io
 import zipfile
 
+import pytest
+
 from factory.hub.bundle import contract_bundle
 from nodes.contract.parameters import BUNDLE_SHA256
 
 
+@pytest.mark.requirement("PC-TOOLS")
 def test_the_bundle_has_the_pinned_digest() -> None:
     assert hashlib.sha256(contract_bundle()).hexdigest() == BUNDLE_SHA256
 

@@ -76,6 +76,29 @@ def bus(house: RelayHouse, name: str = "operator") -> Iterator[RelayBus]:
         relay_bus.close()
 
 
+@pytest.mark.requirement("PC-CHANNEL")
+def test_what_is_not_tls_or_has_no_certificate_is_refused_and_written_down(
+    house: RelayHouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = http.client.HTTPConnection("127.0.0.1", house.port, timeout=5)
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        plain.request("GET", "/v1/health")
+        plain.getresponse()
+    plain.close()
+    context = ssl.create_default_context(cafile=str(house.authority.ca_path))
+    bare = http.client.HTTPSConnection("127.0.0.1", house.port, context=context, timeout=5)
+    with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
+        bare.request("GET", "/v1/health")
+        bare.getresponse()
+    bare.close()
+    with RelayClient(house.settings("operator")) as client:
+        client.health()
+    told = [record.message for record in caplog.records if record.name == "factory.hub.relay"]
+    assert [message.partition(": ")[0] for message in told] == ["refused a connection"] * 2
+    assert len(set(told)) == 2
+
+
+@pytest.mark.requirement("PC-CHANNEL")
 def test_a_caller_without_certificate_is_not_let_in(house: RelayHouse) -> None:
     context = ssl.create_default_context(cafile=str(house.authority.ca_path))
     connection = http.client.HTTPSConnection("127.0.0.1", house.port, context=context, timeout=5)
@@ -85,6 +108,7 @@ def test_a_caller_without_certificate_is_not_let_in(house: RelayHouse) -> None:
     connection.close()
 
 
+@pytest.mark.requirement("PC-CHANNEL")
 def test_a_certificate_of_another_authority_is_not_let_in(house: RelayHouse, tmp_path: Path) -> None:
     foreign = Authority(tmp_path / "foreign").issue("operator")
     settings = dataclasses.replace(house.settings("operator"), cert_path=foreign.cert_path, key_path=foreign.key_path)
@@ -92,6 +116,7 @@ def test_a_certificate_of_another_authority_is_not_let_in(house: RelayHouse, tmp
         client.health()
 
 
+@pytest.mark.requirement("PC-CHANNEL")
 def test_a_relay_of_another_authority_is_not_trusted(house: RelayHouse, tmp_path: Path) -> None:
     settings = dataclasses.replace(house.settings("operator"), ca_path=Authority(tmp_path / "foreign").ca_path)
     with RelayClient(settings) as client, pytest.raises(httpx.ConnectError):

@@ -35,7 +35,7 @@ def application() -> Application:
             "evidence": {
                 "log_origin": "log.op/2026",
                 "stored_at": "2026-03-01T08:00:00Z",
-                "entries": ({"name": "n", "sha256": _HEX, "log_index": 0},),
+                "entries": ({"name": "run-node-a.node-a", "sha256": _HEX, "log_index": 0},),
             },
             "product": {
                 "id": "p",
@@ -69,6 +69,7 @@ def facts() -> RegistrationFacts:
         profile=NATIONAL,
         registered=frozenset({"p@1"}),
         grant_sha256=_HEX,
+        granted={"node-a": frozenset({"res.a"}), "node-b": frozenset({"res.b"})},
         agreement_until=NOW + timedelta(days=900),
         reason="because",
         valid_until=END,

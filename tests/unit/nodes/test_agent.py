@@ -76,6 +76,7 @@ def test_an_altered_order_is_refused_with_its_code_and_recorded(world, name):
     assert world.books.verify_chain() > 0
 
 
+@pytest.mark.requirement("REQ-GRANT")
 def test_a_good_order_runs_closes_and_yields_a_node_run_statement(world):
     digest = world.install_grant()
     order = world.order(digest)
@@ -158,6 +159,7 @@ def test_a_task_cannot_charge_more_than_the_budget(world):
 @pytest.mark.parametrize(
     ("offset", "code"), [(-SECOND, ""), (timedelta(0), "grant.expired"), (SECOND, "grant.expired")]
 )
+@pytest.mark.requirement("AGR-TERM")
 def test_a_grant_ends_at_its_end(world, offset, code):
     digest = world.install_grant(world.grant(not_after=NOW + timedelta(hours=1)))
     world.now = NOW + timedelta(hours=1) + offset

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from products.lineage import find_package, four_answers
 from tests import package_fixture as fixture
 
@@ -11,6 +13,7 @@ def test_a_code_that_no_package_bears_is_not_found(tmp_path: Path) -> None:
     assert find_package(tmp_path, "SF-2026-MD-00000099-XX") is None
 
 
+@pytest.mark.requirement("PROV-SOURCE")
 def test_whence_whither_who_did_what_and_who_answers(tmp_path: Path) -> None:
     draft = fixture.honest()
     package = fixture.write(draft, tmp_path)

@@ -13,6 +13,7 @@ def test_a_known_code_is_made_and_read() -> None:
     assert registration_code.read(CODE) == registration_code.RegistrationCode(2026, "model", 17)
 
 
+@pytest.mark.requirement("REG-CODE")
 def test_every_single_substitution_is_found() -> None:
     for place, right in enumerate(CODE):
         for wrong in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ":

@@ -371,12 +371,14 @@ def test_one_registrar_on_the_grant_is_not_enough(factory):
         factory.gather(envelopes=[factory.grant_envelopes[0].to_bytes()] * 2)
 
 
+@pytest.mark.requirement("PC-ENV")
 def test_a_run_statement_of_another_key_stops_the_release(factory):
     factory.departments["node-west"].key = new_signing_key()
     with pytest.raises((EvidenceMissingError, BadSignatureError), match="key"):
         factory.gather()
 
 
+@pytest.mark.requirement("PREREL-ITEM")
 def test_an_expired_source_registration_empties_legality(factory):
     factory.departments["node-west"].valid_until = NOW - timedelta(days=1)
     _, evidence = factory.measured(factory.gather())
@@ -384,12 +386,14 @@ def test_an_expired_source_registration_empties_legality(factory):
         require_complete(measure_items(evidence))
 
 
+@pytest.mark.requirement("PREREL-ITEM")
 def test_an_item_without_measurement_refuses(factory):
     _, evidence = factory.measured(factory.gather())
     with pytest.raises(PrereleaseError, match=r"Masking.*is empty"):
         require_complete(measure_items(dataclasses.replace(evidence, findings=())))
 
 
+@pytest.mark.requirement("PREREL-ITEM", "RECON")
 def test_a_failed_test_stops_the_report(factory):
     _, evidence = factory.measured(factory.gather())
     worse = tuple(dataclasses.replace(f, is_ok=False, value=f.limit + 1) for f in evidence.findings)
@@ -397,6 +401,7 @@ def test_a_failed_test_stops_the_report(factory):
         require_complete(measure_items(dataclasses.replace(evidence, findings=worse)))
 
 
+@pytest.mark.requirement("PROV-TRACE", "PROD-OPREV", "PROD-BUILD", "RECON")
 def test_the_whole_way_ends_in_a_package_that_verifies(factory):
     with Log.open(factory.log_home, now=NOW) as log:
         dossier, signed, stored, findings, prerelease = factory.to_evidence(log)

@@ -47,6 +47,7 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("form", HIDDEN)
+@pytest.mark.requirement("PROD-NORAW")
 def test_a_planted_value_is_found_in_every_form(form):
     finding = check_canaries({"product.bin": HIDDEN[form]}, values=[NAME])
     assert not finding.is_ok
@@ -84,6 +85,7 @@ def test_a_search_for_nothing_is_refused():
 @pytest.mark.parametrize(
     "text", [RESIDENT, MOBILE, f"+86 {MOBILE}", "139-1234-5678", CREDIT, "１１０１０１１９９００３０７４４７７"]
 )
+@pytest.mark.requirement("PROD-NORAW")
 def test_an_identifier_is_found(text):
     assert not check_identifiers({"report.html": f"<td>{text}</td>".encode()}).is_ok
 
@@ -99,6 +101,7 @@ def test_an_identifier_is_found(text):
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     ],
 )
+@pytest.mark.requirement("PROD-NORAW")
 def test_what_only_looks_like_an_identifier_passes(text):
     assert check_identifiers({"a.txt": text.encode()}).is_ok
 
@@ -138,6 +141,7 @@ def test_an_empty_or_large_count_passes(value):
     assert count_finding([value, 80]).is_ok
 
 
+@pytest.mark.requirement("LINK-RISK")
 def test_a_single_suppressed_cell_beside_a_total_can_be_worked_out():
     assert not count_finding([None, 20], total=40).is_ok
     assert count_finding([None, None], total=40).is_ok
@@ -158,6 +162,7 @@ def test_a_report_in_which_no_table_counts_anything_is_not_passed():
     assert not count_finding([20, 20], kind="sum").is_ok
 
 
+@pytest.mark.requirement("RECON")
 def test_an_attacker_no_better_than_a_coin_passes():
     figure = attack([10, 20, 30], [100, 200, 300])
     assert figure.auc_micro == 500_000
@@ -166,6 +171,7 @@ def test_an_attacker_no_better_than_a_coin_passes():
     assert check_membership(figure).is_ok
 
 
+@pytest.mark.requirement("RECON")
 def test_an_attacker_who_tells_members_apart_fails_the_product():
     figure = attack([0, 0, 50], [50, 0, 0])
     assert (figure.auc_micro, figure.advantage_micro) == (1_000_000, 1_000_000)
@@ -187,6 +193,7 @@ def test_an_attack_without_rows_is_refused(members, others):
 
 
 @pytest.mark.parametrize(("auc", "ok"), [(599_999, True), (600_000, True), (600_001, False)])
+@pytest.mark.requirement("RECON")
 def test_the_limit_of_the_attack_is_a_limit(auc, ok):
     metrics = {"membership_auc_micro": auc, "membership_advantage_micro": 1}
     assert check_membership_metrics(metrics).is_ok is ok
@@ -197,6 +204,7 @@ def test_a_model_without_the_figure_is_not_tested():
         run_tests("model", {"model.onnx": b"x"}, metrics={}, limits=Limits(5, 5))
 
 
+@pytest.mark.requirement("PROD-NORAW", "PROD-OPREV")
 def test_a_failed_test_says_why_the_product_goes_back():
     found = run_tests(
         "report",

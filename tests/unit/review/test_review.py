@@ -50,18 +50,21 @@ def trust(world):
 
 
 @pytest.mark.parametrize("point", POINTS)
+@pytest.mark.requirement("PROD-ITEM")
 def test_a_point_without_evidence_makes_no_bundle(world, point):
     points = {**dict.fromkeys(POINTS, ("tests.json",)), point: ()}
     with pytest.raises(BundleError, match=point):
         lay(world, points=points)
 
 
+@pytest.mark.requirement("PROD-REVIEW")
 def test_the_operator_does_not_review_its_own_product(world):
     folder = lay(world)
     with pytest.raises(NotPermittedError, match="reviewer in the trust data"):
         sign(world, folder, "operator")
 
 
+@pytest.mark.requirement("PROD-REVIEW")
 def test_a_body_that_supplied_rows_does_not_review(world):
     folder = lay(world, nodes=("reviewer-2",))
     with pytest.raises(NotPermittedError, match="GD-26-1"):
@@ -117,6 +120,7 @@ def test_a_review_of_other_evidence_does_not_count(world):
         collect_reviews(folder, trust(world), now=NOW)
 
 
+@pytest.mark.requirement("PROD-ITEM")
 def test_a_returned_product_is_not_released(world):
     folder = lay(world)
     sign(world, folder, "reviewer-1")
@@ -135,6 +139,7 @@ def test_an_expired_reviewer_does_not_review(world):
         sign_review(folder, world.others["reviewer-1"], trust(world), now=late)
 
 
+@pytest.mark.requirement("PROD-ITEM", "PROD-REVIEW")
 def test_two_reviewers_of_two_organisations_complete_the_review(world):
     folder = lay(world)
     sign(world, folder, "reviewer-1")

@@ -52,6 +52,7 @@ def reasons(protected: Protected, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.requirement("LINK-RISK")
 def test_a_district_with_one_fine_goes_under_every_profile_and_takes_another_with_it(profile: str) -> None:
     protected = fines(profile)
     for name in ("penalties", "fines"):
@@ -167,6 +168,7 @@ def _by_age(*, edges: tuple[int, ...], rows: int = 60, earlier=(), condition: st
     return protected, register.Release("g-1", tables, protected.numbers)
 
 
+@pytest.mark.requirement("LINK-RISK")
 def test_a_number_that_differs_from_an_earlier_one_by_a_few_is_not_published() -> None:
     first, release = _by_age(edges=(40,))
     assert reasons(first, "ages") == {}
@@ -180,6 +182,7 @@ def test_a_number_that_differs_from_an_earlier_one_by_a_few_is_not_published() -
     assert reasons(grown, "ages")["*"] == "differencing"
 
 
+@pytest.mark.requirement("LINK-RISK")
 def test_differences_are_found_over_narrower_rows_and_across_products_that_survive_storage() -> None:
     _, release = _by_age(edges=(40,), rows=60)
     stored = register.Release.from_json("g-1", release.as_json())
