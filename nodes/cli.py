@@ -280,12 +280,30 @@ _STATES = {"active": "可用 active", "held": "暂停 held", "stale": "过期 st
 
 
 @quality_app.command("suggest", epilog="例 example: shufang-node quality suggest res.east.clinic --home east")
-def quality_suggest(resource: str, home: Home = _HOME, json_out: Json = False) -> None:
-    """根据数据草拟规则集。Draft a suite from the table, to be checked by a person."""
-    from nodes.quality_gate import suggest_suite
+def quality_suggest(
+    table: Annotated[str, typer.Argument(help="已登记的资源，或 CSV/Parquet 文件 bound resource, or a file")],
+    *,
+    resource: Annotated[str, typer.Option("--resource", help="文件的目录标识 id to be, of a file")] = "",
+    owner: Annotated[str, typer.Option("--owner", help="机构标识 organisation id, of a file")] = "",
+    out: Annotated[Path, typer.Option("--out", help="草稿目录 folder of the drafts, of a file")] = Path(),
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """根据数据草拟规则集，须由人核对。Draft a suite from the data, of a file also its entry; a person checks it."""
+    from nodes.quality_gate import draft_from_file, suggest_suite
 
-    path = suggest_suite(_entry(home, resource), settings=_settings(home))
-    _print({"suite": str(path)}, json_out, f"已草拟，请核对：{path}\nDrafted; check it before use.")
+    if Path(table).suffix.lower() not in {".csv", ".parquet"}:
+        path = suggest_suite(_entry(home, table), settings=_settings(home))
+        _print({"suite": str(path)}, json_out, f"已草拟，请核对：{path}\nDrafted; check it before use.")
+        return
+    if not resource or not owner:
+        raise typer.BadParameter("文件须给出 --resource 与 --owner；a file needs --resource and --owner")
+    entry, suite = draft_from_file(Path(table), resource=resource, owner=owner, folder=out)
+    _print(
+        {"entry": str(entry), "suite": str(suite)}, json_out,
+        f"已草拟，请核对 drafted, check them: {entry}  {suite}\n"
+        f"下一步 next: shufang-node bind {entry} --suite {suite} --home {home}",
+    )  # fmt: skip
 
 
 @quality_app.command("show", epilog="例 example: shufang-node quality show res.east.clinic --home east --json")

@@ -345,6 +345,49 @@ def suggest_suite(entry: CatalogueEntry, *, settings: NodeSettings) -> Path:
     return target
 
 
+def draft_from_file(table: Path, *, resource: str, owner: str, folder: Path) -> tuple[Path, Path]:
+    """Draft a catalogue entry and a suite for a file that is not bound yet; neither replaces one that is there.
+
+    Args:
+        table: ``.csv`` or ``.parquet``.
+        resource: catalogue id to be.
+        owner: organisation id.
+        folder: where ``<name>.toml`` and ``<name>.suite.json`` go.
+
+    Returns:
+        Paths of the entry and of the suite; a person checks both before ``shufang-node bind``.
+
+    Raises:
+        QualityGateError: a draft is there already, or the engine cannot make one.
+        TableError: the table cannot be read.
+        StorageError: the disk refused.
+    """
+    from nodes.drafting import draft_entry
+    from quality.errors import QualityError
+    from quality.suite import load
+
+    entry_path, target = folder / f"{table.stem}.toml", folder / f"{table.stem}.suite.json"
+    there = [str(path) for path in (entry_path, target) if path.exists()]
+    if there:
+        raise QualityGateError(f"expected no draft yet, {there[0]} is there; edit it, or draft into another folder")
+    entry = draft_entry(table, resource=resource, owner=owner)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        arguments = ["--encoding", entry.storage.encoding, "--name", resource, "--out", str(target), "--json"]
+        _, ended = _engine(["suggest", "--table", str(table), *arguments])
+        if ended:
+            raise QualityGateError(f"expected a draft of a suite: {ended}")
+        # One type per column in both: the suite's, which knows codes from numbers.
+        types = load(target).columns
+        columns = tuple(column.model_copy(update={"type": types[column.name]}) for column in entry.columns)
+        entry_path.write_text(entry.model_copy(update={"columns": columns}).to_toml(), encoding="utf-8")
+    except QualityError as error:
+        raise QualityGateError(f"{error.code}: {error}") from error
+    except OSError as error:
+        raise StorageError(f"expected to be able to write {folder} ({error.strerror})") from error
+    return entry_path, target
+
+
 @dataclass(frozen=True, slots=True)
 class _Before:
     """What a table was before the run; empty when it cannot be read."""

@@ -61,6 +61,33 @@ def test_many_resources_are_assessed_in_one_run_and_one_without_a_suite_keeps_no
 
 
 @pytest.mark.slow
+def test_a_draft_from_a_file_can_be_bound_and_passes_and_replaces_nothing(world, tmp_path):
+    from nodes.binding import bind_entry
+    from nodes.catalogue_entries import read_entry
+    from nodes.errors import TableError
+    from nodes.quality_gate import draft_from_file
+
+    table = tmp_path / "对象.csv"
+    lines = [f"{i:06d},张{chr(0x4E00 + i)},{i % 7},2026-01-{i % 28 + 1:02d}" for i in range(300)]
+    table.write_bytes(("编号,姓名,次数,日期\n" + "\n".join(lines) + "\n").encode("gb18030"))
+    options = {"resource": "res.east.drafted", "owner": "org.east", "folder": tmp_path / "drafts"}
+    with pytest.raises(TableError):
+        draft_from_file(tmp_path / "none.csv", **options)
+    entry_path, suite = draft_from_file(table, **options)
+    with pytest.raises(QualityGateError, match="no draft"):
+        draft_from_file(table, **options)
+    entry = read_entry(entry_path)
+    assert [(column.name, column.type) for column in entry.columns] == [
+        ("编号", "text"), ("姓名", "text"), ("次数", "integer"), ("日期", "date"),
+    ]  # fmt: skip
+    bound = bind_entry(world.settings, entry, books=world.books, suite=suite)
+    done = run_quality(
+        bound, settings=world.settings, keys=world.keys, books=world.books, now=datetime.now(UTC),
+    )  # fmt: skip
+    assert (done.record.state, done.record.score_x100) == ("active", 10_000)
+
+
+@pytest.mark.slow
 def test_weights_and_thresholds_of_a_resource_come_from_its_profile_and_stand_in_the_report(world):
     import json
 
