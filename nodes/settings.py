@@ -105,6 +105,11 @@ class NodeSettings:
         return self.home / "logs"
 
     @property
+    def parts(self) -> Path:
+        """This node's parts of vertical models."""
+        return self.home / "parts"
+
+    @property
     def state(self) -> Path:
         """Folder of open sessions' files."""
         return self.home / "state"

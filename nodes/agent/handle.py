@@ -350,6 +350,7 @@ class Agent:
             now=self.now,
             state_dir=str(folder),
             charge=self._charger(order, record, grant),
+            parts_dir=str(self.settings.parts),
             run=run,
             prepared=prepared,
         )

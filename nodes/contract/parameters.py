@@ -120,6 +120,67 @@ CKKS_SUMS = CkksSet(
 """Additions only. Fresh noise is about 2**-40 of a unit and rounding of doubles below 2**-18, so the flooding noise
 of 2**-6 hides both. A number strays by a quarter with probability below 2**-180, one of a ciphertext below 2**-170."""
 
+
+@dataclass(frozen=True, slots=True)
+class VerticalCkksSet:
+    """A named CKKS set for inner products of one party's columns with rows that another party encrypted.
+
+    Attributes:
+        name: how orders name it.
+        degree: ring dimension N; a ciphertext carries N / 2 rows.
+        base_bits, drop_bits: the two primes in which products are formed; rescaling drops the second.
+        level_bits: prime per multiplication on the way to the rows' residuals, and the scale of what is encrypted.
+        levels_max: most multiplications one after the other.
+        special_bits: prime reserved for keys.
+        noise_bits: the noise of a residual, per coefficient, stays below 2**noise_bits.
+        flooding_bits: standard deviation of the noise added to an opened value, over the bound of its own noise.
+        answers_max: most values that are opened under one key; a session has fresh keys.
+        security_bits: classical security.
+        source: where the figures come from.
+    """
+
+    name: str
+    degree: int
+    base_bits: int
+    drop_bits: int
+    level_bits: int
+    levels_max: int
+    special_bits: int
+    noise_bits: int
+    flooding_bits: int
+    answers_max: int
+    security_bits: int
+    source: str
+
+    def modulus_bits(self, levels: int) -> tuple[int, ...]:
+        """Return the sizes of the primes for a computation of ``levels`` multiplications.
+
+        Raises:
+            ValueError: more than ``levels_max``.
+        """
+        if not 0 <= levels <= self.levels_max:
+            raise ValueError(f"expected 0 to {self.levels_max} levels, got {levels}")
+        return (self.base_bits, self.drop_bits, *(self.level_bits,) * levels, self.special_bits)
+
+
+CKKS_VERTICAL = VerticalCkksSet(
+    name="ckks-16384-vertical-v1",
+    degree=16384,
+    base_bits=60,
+    drop_bits=30,
+    level_bits=58,
+    levels_max=4,
+    special_bits=60,
+    noise_bits=7,
+    flooding_bits=29,
+    answers_max=2**13,
+    security_bits=128,
+    source="HomomorphicEncryption.org standard 2018, table 1: N = 16384 allows 438 bits of modulus, used are at most "
+    "382; flooding: Li, Micciancio, Schultz, Sorrell, CRYPTO 2022, section 5, 40 statistical bits",
+)
+"""Vertical regression. 2**flooding_bits exceeds sqrt(24 * answers_max) * 2**20. The noise of a residual is that of the
+last rescaling, sqrt((1 + 2N/3) / 12), below 2**5 per coefficient; noise_bits leaves a factor of four for the rest."""
+
 PARCEL_MESSAGE_TYPE = "query.parcel"
 """The one Flower message type a node answers; its content is one parcel."""
 

@@ -11,9 +11,27 @@ from nodes.contract.tasks.match import EVALUATE, TABLE, MatchParameters
 from nodes.contract.tasks.psi import PsiParameters
 from nodes.contract.tasks.sums import SumsParameters
 from nodes.tasks.spec import Outcome, TableView, TaskContext, TaskSession, TaskSpec
+from nodes.contract.tasks.vertical_linear import VerticalLinearParameters
+from nodes.tasks.spec import Outcome, TaskContext, TaskSession, TaskSpec
 
 _TUNING = frozenset({"parameter_set", "features", "rounds", "local_steps", "l2_micro", "tolerance_micro"})
 """What a builder may tune under one grant; label, split, seed and missing values choose rows and stay."""
+
+
+_VERTICAL_TUNING = frozenset(
+    {
+        "parameter_set",
+        "rounds",
+        "degree",
+        "l1_micro",
+        "l2_micro",
+        "balanced",
+        "tolerance_micro",
+        "winsor_milli",
+        "metrics",
+    }
+)
+"""Likewise for ``linear.vertical``: features stay too, since their first sums are about labels."""
 
 
 def tasks() -> dict[str, TaskSpec]:
@@ -30,6 +48,9 @@ def tasks() -> dict[str, TaskSpec]:
             prepare=_register,
         ),
         TaskSpec("psi.join", PsiParameters, _psi, joint=True, party=True),
+        TaskSpec(
+            "linear.vertical", VerticalLinearParameters, _vertical_linear, free=_VERTICAL_TUNING, joint=True, party=True
+        ),
     )
     return {spec.name: spec for spec in specs}
 
@@ -62,3 +83,9 @@ def _psi(context: TaskContext) -> tuple[TaskSession, Outcome]:
     from nodes.tasks import psi
 
     return psi.start(context)
+
+
+def _vertical_linear(context: TaskContext) -> tuple[TaskSession, Outcome]:
+    from nodes.tasks import vertical_linear
+
+    return vertical_linear.start(context)

@@ -43,7 +43,7 @@ def read(view: TableView, parameters: LinearParameters, *, node: str) -> Rows:
         TaskRefusedError: a column that is not numeric or not finite.
     """
     frame = view.frame()
-    columns = [_numbers(frame[name], name) for name in parameters.features]
+    columns = [numbers(frame[name], name) for name in parameters.features]
     values = np.column_stack(columns) if len(frame) else np.empty((0, len(columns)))
     for place, name in enumerate(parameters.features):
         if name in parameters.zero_is_missing:
@@ -205,16 +205,21 @@ def accuracy(logits: Floats, positive: Flags) -> float:
     return float(np.mean((logits >= 0) == positive))
 
 
-def _numbers(column: object, name: str) -> Floats:
+def numbers(column: object, name: str) -> Floats:
+    """Return a column as float64, NaN where missing.
+
+    Raises:
+        TaskRefusedError: text, or a number that is not finite.
+    """
     import pandas as pd
 
     series: pd.Series = column
-    numbers = pd.to_numeric(series, errors="coerce")
-    if bool((numbers.isna() & series.notna()).any()):
+    converted = pd.to_numeric(series, errors="coerce")
+    if bool((converted.isna() & series.notna()).any()):
         raise TaskRefusedError(
             RefusalCode.TASK_PARAMETERS, f"expected numbers in column {name}, got text: name numeric columns"
         )
-    values: Floats = numbers.to_numpy(dtype=float, na_value=np.nan)
+    values: Floats = converted.to_numpy(dtype=float, na_value=np.nan)
     if bool(np.isinf(values).any()):
         raise TaskRefusedError(RefusalCode.TASK_PARAMETERS, f"expected finite numbers in column {name}")
     return values

@@ -106,6 +106,7 @@ class TaskContext:
         state_dir: folder of this node and session for files that must survive a restart; may stay unused.
         charge: takes n units of the grant's budget, durably, before they are spent; raises
             ``TaskRefusedError("grant.budget", …)`` when they are not there.
+        parts_dir: folder of this node for its parts of vertical models; it outlives the session.
         run: for party tasks, what runs the half; see ``nodes.tasks.party.start_party``.
         prepared: what the task's ``prepare`` returned for this order, if it has one.
     """
@@ -120,6 +121,7 @@ class TaskContext:
     now: Callable[[], datetime]
     state_dir: str
     charge: Callable[[int], None]
+    parts_dir: str = ""
     run: "PartyRun | None" = None
     prepared: object = None
 

@@ -1,0 +1,226 @@
+"""Parameters and product of ``linear.vertical``: a regression over departments with different columns of the same rows.
+
+One node holds the label, one or more others hold further features. Rows are matched by a private
+join (``nodes.contract.tasks.psi``); no party sees another's value, label or score of any row.
+The model's parts stay with their owners; each node vouches for its own part by digest.
+
+One round, for label side A and feature holders B1 … Bk (E_X: encrypted under X's fresh key):
+
+    A → B1 → … → Bk    E_A(scores so far); each adds its own, clipped. Bk evaluates the polynomial sigmoid,
+                        subtracts E_A(label) and hands E_A(residuals) to the other holders
+    B1 → … → Bk → A    E_B1(scores so far); A adds its own and its labels
+    Bi → A, A → B1      masked inner products of own columns with the residuals, see ``nodes.privacy.vertical_ckks``
+    A → Bi, B1 → A      the masked sums, opened
+    everybody           takes its own mask off, makes an accelerated step in its own block, says how far it moved
+    A → Bi              go on, or stop
+
+Source:
+    Nesterov, Soviet Math. Dokl. 27, 1983 (acceleration); Böhning & Lindsay, Ann. Inst. Statist. Math. 40,
+    1988 (¼·XᵀX bounds the Hessian); Richtárik & Takáč, Math. Program. 156, 2016 (a block-diagonal bound
+    for parties that step at the same time); Siddiqi, "Credit Risk Scorecards", 2006, chapters 5-6 (weight of evidence).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nodes.contract import canonical
+from nodes.contract.messages import Condition, Name, Part, Text
+from nodes.contract.parameters import CKKS_VERTICAL, MICRO
+from nodes.contract.tasks.linear import SplitColumn
+from nodes.contract.tasks.sigmoid import IDENTITY, SIGMOIDS, OddPolynomial
+
+TASK = "linear.vertical"
+
+ROWS_MAX = 2**22
+"""Most joint training rows."""
+
+SCORE_BINS = 24
+"""Bins of each party's score in the joint histogram behind the metrics."""
+
+SCORE_WIDTHS = 8
+"""Bins per sum of the two parties' spreads (standard deviations of their scores)."""
+
+BINS_MAX = 10
+"""Most bins of one feature of a scorecard."""
+
+POINTS_OFFSET, POINTS_ODDS, POINTS_TO_DOUBLE = 600, 50, 20
+"""A scorecard gives 600 points at odds of 50:1 and 20 points more where the odds double (Siddiqi 2006, chapter 6)."""
+
+
+class VerticalLinearParameters(Part):
+    """What an order for ``linear.vertical`` may say; the same for all nodes of the session.
+
+    Attributes:
+        parameter_set: the only one of this release.
+        model: ``logistic``, or ``linear`` for a numeric target.
+        label_party: node with the label.
+        label: logistic: a row is positive when this holds. Linear: names the target column, the rest is ignored.
+        key: column of each node's table by which rows are matched.
+        features: per node its numeric columns, in the model's order; the label party may have none.
+        zero_is_missing: features in which zero stands for "not recorded".
+        rounds: most training rounds.
+        degree: of the polynomial sigmoid.
+        l1_micro, l2_micro: weights of ``λ₁·|w|₁`` and ``½·λ₂·|w|²`` beside the mean loss, in millionths.
+        balanced: both classes weigh the same.
+        tolerance_micro: training ends when the decrease that is left, by each party's own estimate, is below it.
+        winsor_milli: standardised features are clipped to ± this many thousandths.
+        scorecard: bin every feature and use weights of evidence.
+        metrics: compute the joint score histogram behind AUC and loss on the test rows.
+        test_permille: share of rows kept for testing, chosen by ``seed`` and place in the joint order.
+        seed: of that choice.
+        split: test rows by a column of the label party instead.
+    """
+
+    parameter_set: Literal["ckks-16384-vertical-v1"] = "ckks-16384-vertical-v1"
+    model: Literal["logistic", "linear"] = "logistic"
+    label_party: Name
+    label: Condition
+    key: Text
+    features: Annotated[dict[Name, tuple[Text, ...]], Field(min_length=2, max_length=16, strict=False)]
+    zero_is_missing: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    rounds: Annotated[int, Field(ge=1, le=60)] = 10
+    degree: Literal[3, 7] = 7
+    l1_micro: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    l2_micro: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000
+    balanced: bool = False
+    tolerance_micro: Annotated[int, Field(ge=0, le=1_000_000)] = 2
+    winsor_milli: Annotated[int, Field(ge=1_000, le=10_000)] = 3_000
+    scorecard: bool = False
+    metrics: bool = True
+    test_permille: Annotated[int, Field(ge=50, le=500)] = 200
+    seed: Annotated[int, Field(ge=0, le=2**32)] = 0
+    split: SplitColumn | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "VerticalLinearParameters":
+        if self.label_party not in self.features:
+            raise ValueError("features names the label party too, if need be with no column")
+        for node, columns in self.features.items():
+            if len(set(columns)) != len(columns) or self.key in columns:
+                raise ValueError("each feature of a node once, and the key is none of them")
+            if not columns and node != self.label_party:
+                raise ValueError("each feature holder brings a feature")
+            if len(columns) > 200:
+                raise ValueError("at most 200 features of a node")
+        mine = self.features[self.label_party]
+        if self.label.column in (*mine, self.key):
+            raise ValueError("the label is neither feature nor key")
+        if self.split is not None and self.split.column in (*mine, self.key, self.label.column):
+            raise ValueError("the split column is neither feature, key nor label")
+        if self.model == "linear" and (self.balanced or self.scorecard):
+            raise ValueError("class weights and scorecards belong to a logistic model")
+        if self.answers > CKKS_VERTICAL.answers_max:
+            raise ValueError(f"rounds times features of a key holder at most {CKKS_VERTICAL.answers_max}")
+        return self
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Feature holders, in the order in which scores pass through them."""
+        return tuple(node for node in self.features if node != self.label_party)
+
+    @property
+    def polynomial(self) -> OddPolynomial:
+        """What stands for the sigmoid."""
+        return IDENTITY if self.model == "linear" else SIGMOIDS[self.degree]
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether the joint score histogram is computed: for a logistic model of two parties."""
+        return self.metrics and self.model == "logistic" and len(self.features) == 2
+
+    @property
+    def levels(self) -> int:
+        """Multiplications between fresh scores and residuals."""
+        return self.polynomial.levels + int(self.balanced)
+
+    @property
+    def winsor(self) -> float:
+        """Largest absolute value of a standardised feature."""
+        return self.winsor_milli / 1000
+
+    @property
+    def answers(self) -> int:
+        """Most products that one party opens under its key."""
+        mine = len(self.features[self.label_party]) + 1
+        others = sum(len(columns) for node, columns in self.features.items() if node != self.label_party)
+        return self.rounds * max(mine, others) + 4 * SCORE_BINS + 2 * BINS_MAX * others
+
+    @property
+    def block_factor(self) -> float:
+        """By how much each party's own block of the Hessian's bound is scaled.
+
+        As many parties step at once, so many times the block bounds the whole; three quarters
+        of that still converged in every case tried and is faster.
+        """
+        return max(1.0, 0.75 * len(self.features))
+
+    @property
+    def score_max(self) -> float:
+        """Largest absolute value of one party's part of a row's score."""
+        return self.polynomial.half_width / len(self.features)
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """Columns the label party reads."""
+        split = () if self.split is None else (self.split.column,)
+        return (self.key, *self.features[self.label_party], self.label.column, *split)
+
+    def columns_of(self, node: str) -> tuple[str, ...]:
+        """Columns that ``node`` reads."""
+        return self.label_columns if node == self.label_party else (self.key, *self.features[node])
+
+    def rows_min(self, least: int) -> int:
+        """Fewest training rows for which what a party sees over all rounds cannot determine any row.
+
+        Privacy:
+            A party gets one linear figure of the residuals per own feature and round. With fewer such
+            figures than rows, and the other party's columns and weights unknown, the residual of no
+            row follows from them.
+        """
+        widest = max(len(columns) for columns in self.features.values()) + 1
+        return max(least, self.rounds * widest + 1)
+
+
+def part_document(
+    parameters: VerticalLinearParameters,
+    node: str,
+    *,
+    means: list[float],
+    scales: list[float],
+    weights: list[float],
+    intercept: float = 0.0,
+    target: tuple[float, float] = (0.0, 1.0),
+) -> bytes:
+    """Return the canonical bytes of one node's part of the model; it stays at that node.
+
+    The score is the sum over nodes of ``intercept + Σ weight·clip((x - mean)/scale)``, a missing
+    ``x`` counts as the mean; only the label party's intercept is not zero. A linear prediction is
+    that score times the second number of ``target`` plus the first, again at the label party alone.
+    Numbers are C99 hexadecimal floats in text.
+    """
+    return canonical.dumps(
+        {
+            "version": 1,
+            "kind": f"{parameters.model}-regression-part",
+            "node": node,
+            "intercept": float(intercept).hex(),
+            "target": [float(value).hex() for value in target],
+            "winsor_milli": parameters.winsor_milli,
+            "features": [
+                {
+                    "name": name,
+                    "mean": float(mean).hex(),
+                    "scale": float(scale).hex(),
+                    "weight": float(weight).hex(),
+                    "zero_is_missing": name in parameters.zero_is_missing,
+                }
+                for name, mean, scale, weight in zip(parameters.features[node], means, scales, weights, strict=True)
+            ],
+        }
+    )
+
+
+def micro(value: float) -> int:
+    """Return a fraction in millionths."""
+    return round(value * MICRO)
