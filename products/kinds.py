@@ -35,7 +35,14 @@ _OPENAPI = Requirement("接口说明", "OpenAPI document", ("data/product/openap
 _CARD = Requirement("模型卡", "model card", ("data/metadata/model_card.*", "data/product/model_card.*"))
 
 REQUIREMENTS: Mapping[Form, tuple[Requirement, ...]] = {
-    "model": (Requirement("ONNX 模型", "ONNX model", ("data/product/model.onnx", "data/product/*/model.onnx")), _CARD),
+    "model": (
+        Requirement(
+            "ONNX 模型，或分方持有的模型清单",
+            "ONNX model, or the list of a model's parts",
+            ("data/product/model.onnx", "data/product/*/model.onnx", "data/product/parts.json"),
+        ),
+        _CARD,
+    ),
     "verification": (_OPENAPI, _METHOD),
     "report": (
         Requirement("报告", "report", ("data/product/report.html", "data/product/report.pdf")),

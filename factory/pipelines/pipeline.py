@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MODULES: Mapping[str, str] = MappingProxyType(
     {
         "linear.secagg": "factory.pipelines.model",
+        "linear.vertical": "factory.pipelines.vertical_linear",
         "sums.ckks": "factory.pipelines.report",
         "match.voprf": "factory.pipelines.verification",
     }

@@ -155,6 +155,8 @@ def run(planned: Plan, *, out: Path | None = None, told: Told = lambda _: None) 
         with World(planned.recipe, planned.tables, on_start=meter.add, on_bytes=meter.count_bytes) as world:
             answers = world.folder / ANSWERS
             built = _build(planned, world, told=told, answers=answers, meter=meter)
+            for node, sent in built.evidence.get("bytes_sent", {}).items():
+                meter.count_bytes(node, sent)  # what nodes sent to each other goes past the operator's bus
             client_answers = answers.read_bytes() if answers.is_file() and out is not None else None
     if out is not None:
         _write(out, built.files, client_answers)

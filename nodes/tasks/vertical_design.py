@@ -205,10 +205,11 @@ class Scale:
         return np.eye(SCORE_BINS)[np.clip(place, 0, SCORE_BINS - 1)]
 
 
-def curve(negative: Floats, positive: Floats, centres: Floats) -> dict[str, int]:
+def curve(name: str, negative: Floats, positive: Floats, centres: Floats) -> dict[str, int]:
     """Return metrics of a score histogram, in millionths.
 
     Args:
+        name: of the rows, ``train`` or ``test``.
         negative: rows of the negative class per bin, ascending.
         positive: likewise of the positive class.
         centres: score in the middle of each bin, in logits.
@@ -224,9 +225,30 @@ def curve(negative: Floats, positive: Floats, centres: Floats) -> dict[str, int]
     right = float(negative[centres < 0].sum() + positive[centres >= 0].sum())
     loss = float(negative @ np.logaddexp(0.0, centres) + positive @ np.logaddexp(0.0, -centres))
     return {
-        "auc_test_micro": micro((sure + tied / 2) / pairs),
-        "auc_low_test_micro": micro(sure / pairs),
-        "auc_high_test_micro": micro((sure + tied) / pairs),
-        "accuracy_test_micro": micro(right / rows),
-        "log_loss_test_micro": micro(loss / rows),
+        f"auc_{name}_micro": micro((sure + tied / 2) / pairs),
+        f"auc_low_{name}_micro": micro(sure / pairs),
+        f"auc_high_{name}_micro": micro((sure + tied) / pairs),
+        f"accuracy_{name}_micro": micro(right / rows),
+        f"log_loss_{name}_micro": micro(loss / rows),
+    }
+
+
+def membership(train: tuple[Floats, Floats], test: tuple[Floats, Floats], centres: Floats) -> dict[str, int]:
+    """Return how well confidence in the true class tells training rows from test rows, in millionths.
+
+    Args:
+        train: histograms of the negative and of the positive training rows.
+        test: likewise of the test rows.
+        centres: score in the middle of each bin.
+
+    Source:
+        Yeom et al., "Privacy Risk in Machine Learning", CSF 2018 (membership advantage).
+    """
+    order = np.argsort(np.concatenate([-centres, centres]), kind="stable")[::-1]
+    member, other = (np.concatenate(sides)[order] for sides in (train, test))
+    hit, miss = np.cumsum(member) / member.sum(), np.cumsum(other) / other.sum()
+    area = float(np.sum(other / other.sum() * (hit - member / member.sum() / 2)))
+    return {
+        "membership_auc_micro": micro(area),
+        "membership_advantage_micro": max(micro(float(np.max(hit - miss))), 0),
     }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nodes.contract.tasks import vertical_linear as contract
-from nodes.contract.tasks.vertical_linear import SCORE_BINS, VerticalLinearParameters
+from nodes.contract.tasks.vertical_linear import SCORE_BINS, SCORED_ROWS_MAX, VerticalLinearParameters
 from nodes.privacy import vertical_ckks as ckks
 from nodes.privacy.vertical_ckks import Calculator, Columns, Holder
 from nodes.tasks import model_parts, vertical_design, vertical_state
@@ -111,27 +111,33 @@ class _Training:
         rows = len(self.block.design.train)
         fixed = vertical_state.fixed_for(parameters, rows)
         first = party.channel(parameters.holders[0]) if self.place else None
+        # Long messages go one way at a time, so that no two parties wait for each other to take one.
+        labels_key = Calculator(fixed, self.label_side.receive("keys", size_max=ckks.KEYS_BYTES_MAX))
+        sealed = self._labels(labels_key, rows, fixed.levels) if self.downstream is None else None
         holder = None if first else Holder(fixed, answers=parameters.answers)
         if holder is not None:
             for name in (*parameters.holders[1:], parameters.label_party):
                 party.channel(name).send("keys", holder.public_bytes)
-        labels_key = Calculator(fixed, self.label_side.receive("keys", size_max=ckks.KEYS_BYTES_MAX))
         firsts_key = Calculator(fixed, first.receive("keys", size_max=ckks.KEYS_BYTES_MAX)) if first else None
-        sealed = self._labels(labels_key, rows, fixed.levels) if self.downstream is None else None
         mine = Columns(self.block.design.train)
         left = range(0) if saved.is_done else range(saved.rounds + 1, parameters.rounds + 1)
         for number in left:
             score = vertical_design.scores(self.block.design.train, self.block.point, parameters)
-            if holder is not None:
-                (self.downstream or self.label_side).send("first-scores", holder.encrypt(score))
+            mine_sealed = b"" if holder is None else holder.encrypt(score)
+            blocks = self._added(labels_key, "scores", self.upstream, score, rows)
+            if self.downstream is not None:
+                self.downstream.send("scores", labels_key.write(blocks))
             if firsts_key is not None:
-                self._pass_on(firsts_key, score, rows)
-            residuals = self._residuals(labels_key, score, sealed, rows)
+                mine_sealed = firsts_key.write(self._added(firsts_key, "first-scores", self.upstream, score, rows))
+            (self.downstream or self.label_side).send("first-scores", mine_sealed)
+            residuals = self._residuals(labels_key, blocks, sealed, rows)
             products, masks = labels_key.products(residuals, mine)
+            asked = b""
+            count = len(parameters.features[parameters.label_party]) + 1
+            if holder is not None:
+                asked = self.label_side.receive("products", size_max=ckks.products_bytes(count))
             self.label_side.send("products", products)
             if holder is not None:
-                count = len(parameters.features[parameters.label_party]) + 1
-                asked = self.label_side.receive("products", size_max=ckks.products_bytes(count))
                 self.label_side.send("opened", holder.open(asked, count))
             opened = self.label_side.receive("opened", size_max=ckks.opened_bytes(len(masks)))
             decrease = self.block.step(labels_key.unmask(opened, masks))
@@ -152,50 +158,44 @@ class _Training:
         spent = self.parameters.polynomial.levels
         return _Sealed(target, key.read(self.label_side.receive("weights", size_max=size), rows, spent=spent))
 
-    def _residuals(self, key: Calculator, score: vertical_design.Floats, sealed: "_Sealed | None", rows: int) -> Any:
-        """Add the own scores under the label side's key; return the residuals, made here or by the last holder."""
-        levels, holders = self.parameters.levels, self.parameters.holders
-        size = ckks.wire_bytes_max(rows, levels)
-        blocks = key.read(self.upstream.receive("scores", size_max=size), rows)
+    def _added(
+        self, key: Calculator, label: str, sender: Channel, score: vertical_design.Floats, rows: int
+    ) -> list[Any]:
+        """Receive encrypted scores and add the own ones."""
+        blocks = key.read(sender.receive(label, size_max=ckks.wire_bytes_max(rows, self.parameters.levels)), rows)
         key.add(blocks, score)
-        if self.downstream is not None:
-            self.downstream.send("scores", key.write(blocks))
-            last = self.party.channel(holders[-1])
-            return key.read(last.receive("residuals", size_max=size), rows, spent=levels)
-        residuals = key.polynomial(self.parameters.polynomial, blocks)
+        return blocks
+
+    def _residuals(self, key: Calculator, blocks: list[Any], sealed: "_Sealed | None", rows: int) -> list[Any]:
+        """Return the residuals under the label side's key, made here or by the last holder."""
+        levels, holders = self.parameters.levels, self.parameters.holders
         if sealed is None:
-            raise ValueError("the last holder has the sealed labels")
+            size = ckks.wire_bytes_max(rows, levels)
+            sent = self.party.channel(holders[-1]).receive("residuals", size_max=size)
+            return key.read(sent, rows, spent=levels)
+        residuals = key.polynomial(self.parameters.polynomial, blocks)
         if sealed.weights is not None:
             residuals = key.times_encrypted(residuals, sealed.weights)
         key.add_encrypted(residuals, sealed.target)
-        if len(holders) > 1:
-            content = key.write(residuals)
-            for name in holders[:-1]:
-                self.party.channel(name).send("residuals", content)
+        for name in holders[:-1]:
+            self.party.channel(name).send("residuals", key.write(residuals))
         return residuals
 
-    def _pass_on(self, key: Calculator, score: vertical_design.Floats, rows: int) -> None:
-        """Add the own scores under the first holder's key and hand them on, at the end to the label side."""
-        size = ckks.wire_bytes_max(rows, self.parameters.levels)
-        blocks = key.read(self.upstream.receive("first-scores", size_max=size), rows)
-        key.add(blocks, score)
-        (self.downstream or self.label_side).send("first-scores", key.write(blocks))
-
     def flags(self, holder: Holder | None) -> None:
-        """Take part in the joint score histogram of the test rows; see the label side's ``metrics``."""
+        """Take part in the joint score histogram ; see the label side's ``metrics``."""
         channel = self.label_side
         if holder is None or channel.receive("turn", size_max=SMALL) == STOP:
             return
-        mine = self.block.design.test @ self.block.weights
-        channel.send("centre", write_number(float(mine.mean())))
-        channel.send("spread", write_number(float(mine.std())))
-        width = read_number(channel.receive("width", size_max=SMALL))
-        flags = vertical_design.Scale(float(mine.mean()), width).flags(mine)
-        levels = self.parameters.levels
-        channel.send("flags", ckks.pack(holder.encrypt(column, spent=levels) for column in flags.T))
-        count = 2 * (2 * SCORE_BINS - 1)
-        asked = channel.receive("products", size_max=ckks.products_bytes(count))
-        channel.send("opened", holder.open(asked, count))
+        design, weights = self.block.design, self.block.weights
+        scores = [part[:SCORED_ROWS_MAX] @ weights for part in (design.train, design.test)]
+        channel.send("centre", write_number(float(scores[0].mean())))
+        channel.send("spread", write_number(float(scores[0].std())))
+        scale = vertical_design.Scale(float(scores[0].mean()), read_number(channel.receive("width", size_max=SMALL)))
+        levels, count = self.parameters.levels, 2 * (2 * SCORE_BINS - 1)
+        for mine in scores:
+            channel.send("flags", ckks.pack(holder.encrypt(column, spent=levels) for column in scale.flags(mine).T))
+            asked = channel.receive("products", size_max=ckks.products_bytes(count))
+            channel.send("opened", holder.open(asked, count))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from nodes.contract.messages import Condition, RefusalCode
 from nodes.contract.tasks import vertical_linear as contract
-from nodes.contract.tasks.vertical_linear import SCORE_BINS, SCORE_WIDTHS, VerticalLinearParameters
+from nodes.contract.tasks.vertical_linear import SCORE_BINS, SCORE_WIDTHS, SCORED_ROWS_MAX, VerticalLinearParameters
 from nodes.privacy import vertical_ckks as ckks
 from nodes.privacy.vertical_ckks import Calculator, Columns, Holder
 from nodes.tasks import linear_rows, model_parts, vertical_design, vertical_state
 from nodes.tasks.linear_rows import holds
-from nodes.tasks.party import Finished, Party
+from nodes.tasks.party import Channel, Finished, Party
 from nodes.tasks.spec import TableView, TaskContext, TaskRefusedError
 from nodes.tasks.vertical_rows import lead_order
 from nodes.tasks.vertical_state import GO_ON, SMALL, STOP, Saved, write_number
@@ -158,40 +158,57 @@ class _Training:
         return tuple(moved)
 
     def metrics(self, cell_min: int) -> dict[str, int]:
-        """Return the metrics of the joint score on the test rows; nothing if they would rest on too few rows.
+        """Return the metrics of the joint score on training and test rows; nothing if they would rest on too few.
 
         Privacy:
-            This side learns how many test rows of each class lie in each of ``2 * SCORE_BINS - 1`` bins of
-            the joint score, and mean and spread of the other side's scores over all test rows.
+            This side learns, of up to ``SCORED_ROWS_MAX`` training and as many test rows, how many of each class
+            lie in each of ``2 * SCORE_BINS - 1`` bins of the joint score, and mean and spread of the other
+            side's training scores.
         """
-        calculator = self.calculator
         (channel,) = (self.party.channel(name) for name in self.parameters.holders)
-        classes = (int((self.labels.test == 0).sum()), int((self.labels.test == 1).sum()))
-        if calculator is None or min(classes) < cell_min:
+        labels = (self.labels.train[:SCORED_ROWS_MAX], self.labels.test[:SCORED_ROWS_MAX])
+        if min(int((part == value).sum()) for part in labels for value in (0, 1)) < max(cell_min, 1):
             channel.send("turn", STOP)
             return {}
         channel.send("turn", GO_ON)
-        mine = self.block.design.test @ self.block.weights
-        centre = vertical_state.read_number(channel.receive("centre", size_max=SMALL))
-        spread = vertical_state.read_number(channel.receive("spread", size_max=SMALL))
-        width = max(float(mine.std()) + abs(spread), 1e-6) / SCORE_WIDTHS
-        channel.send("width", write_number(width))
-        levels, rows = self.parameters.levels, len(mine)
+        design, weights = self.block.design, self.block.weights
+        scores = [part[:SCORED_ROWS_MAX] @ weights for part in (design.train, design.test)]
+        centre, spread = (
+            vertical_state.read_number(channel.receive(label, size_max=SMALL)) for label in ("centre", "spread")
+        )
+        scale = vertical_design.Scale(
+            float(scores[0].mean()), max(float(scores[0].std()) + abs(spread), 1e-6) / SCORE_WIDTHS
+        )
+        channel.send("width", write_number(scale.width))
+        (train, test) = (
+            self._histogram(channel, scale.flags(mine), part) for mine, part in zip(scores, labels, strict=True)
+        )
+        places = np.arange(1 - SCORE_BINS, SCORE_BINS, dtype=np.float64)
+        centres = scale.centre + centre + places * scale.width
+        return {
+            **vertical_design.curve("train", *train, centres),
+            **vertical_design.curve("test", *test, centres),
+            **vertical_design.membership(train, test, centres),
+        }
+
+    def _histogram(self, channel: Channel, flags: Floats, labels: Floats) -> tuple[Floats, Floats]:
+        """Return how many rows of the negative and of the positive class lie in each bin of the joint score."""
+        calculator = self.calculator
+        if calculator is None:
+            raise ValueError("expected a trained model")
+        levels, rows = self.parameters.levels, len(labels)
         size = SCORE_BINS * ckks.wire_bytes_max(rows, 0)
         sealed = ckks.unpack(channel.receive("flags", size_max=size), SCORE_BINS)
         by_bin = [calculator.read(part, rows, spent=levels) for part in sealed]
-        flags = vertical_design.Scale(float(mine.mean()), width).flags(mine)
         asked, masks = [], []
         for value in (0, 1):
-            products, hidden = calculator.histogram(by_bin, Columns(flags * (self.labels.test == value)[:, None]))
+            products, hidden = calculator.histogram(by_bin, Columns(flags * (labels == value)[:, None]))
             asked.append(products)
             masks += hidden
         channel.send("products", b"".join(asked))
         opened = channel.receive("opened", size_max=ckks.opened_bytes(len(masks)))
-        counts = np.maximum(np.rint(calculator.unmask(opened, masks)), 0.0)
-        negative, positive = counts.reshape(2, -1)
-        centres: Floats = float(mine.mean()) + centre + (np.arange(len(negative)) - SCORE_BINS + 1) * width
-        return vertical_design.curve(negative, positive, centres)
+        counts = np.maximum(np.rint(calculator.unmask(opened, masks)), 0.0).reshape(2, -1)
+        return counts[0], counts[1]
 
 
 def _saved(party: Party, view: TableView, parameters: VerticalLinearParameters) -> Saved:

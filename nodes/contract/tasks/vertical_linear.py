@@ -17,7 +17,7 @@ One round, for label side A and feature holders B1 … Bk (E_X: encrypted under 
 Source:
     Nesterov, Soviet Math. Dokl. 27, 1983 (acceleration); Böhning & Lindsay, Ann. Inst. Statist. Math. 40,
     1988 (¼·XᵀX bounds the Hessian); Richtárik & Takáč, Math. Program. 156, 2016 (a block-diagonal bound
-    for parties that step at the same time); Siddiqi, "Credit Risk Scorecards", 2006, chapters 5-6 (weight of evidence).
+    for parties that step at the same time).
 """
 
 from typing import Annotated, Literal
@@ -41,11 +41,8 @@ SCORE_BINS = 24
 SCORE_WIDTHS = 8
 """Bins per sum of the two parties' spreads (standard deviations of their scores)."""
 
-BINS_MAX = 10
-"""Most bins of one feature of a scorecard."""
-
-POINTS_OFFSET, POINTS_ODDS, POINTS_TO_DOUBLE = 600, 50, 20
-"""A scorecard gives 600 points at odds of 50:1 and 20 points more where the odds double (Siddiqi 2006, chapter 6)."""
+SCORED_ROWS_MAX = 8192
+"""Most training rows, and most test rows, in the joint histogram: the first of the joint order, which is random."""
 
 
 class VerticalLinearParameters(Part):
@@ -65,7 +62,6 @@ class VerticalLinearParameters(Part):
         balanced: both classes weigh the same.
         tolerance_micro: training ends when the decrease that is left, by each party's own estimate, is below it.
         winsor_milli: standardised features are clipped to ± this many thousandths.
-        scorecard: bin every feature and use weights of evidence.
         metrics: compute the joint score histogram behind AUC and loss on the test rows.
         test_permille: share of rows kept for testing, chosen by ``seed`` and place in the joint order.
         seed: of that choice.
@@ -86,7 +82,6 @@ class VerticalLinearParameters(Part):
     balanced: bool = False
     tolerance_micro: Annotated[int, Field(ge=0, le=1_000_000)] = 2
     winsor_milli: Annotated[int, Field(ge=1_000, le=10_000)] = 3_000
-    scorecard: bool = False
     metrics: bool = True
     test_permille: Annotated[int, Field(ge=50, le=500)] = 200
     seed: Annotated[int, Field(ge=0, le=2**32)] = 0
@@ -108,8 +103,8 @@ class VerticalLinearParameters(Part):
             raise ValueError("the label is neither feature nor key")
         if self.split is not None and self.split.column in (*mine, self.key, self.label.column):
             raise ValueError("the split column is neither feature, key nor label")
-        if self.model == "linear" and (self.balanced or self.scorecard):
-            raise ValueError("class weights and scorecards belong to a logistic model")
+        if self.model == "linear" and self.balanced:
+            raise ValueError("class weights belong to a logistic model")
         if self.answers > CKKS_VERTICAL.answers_max:
             raise ValueError(f"rounds times features of a key holder at most {CKKS_VERTICAL.answers_max}")
         return self
@@ -144,7 +139,7 @@ class VerticalLinearParameters(Part):
         """Most products that one party opens under its key."""
         mine = len(self.features[self.label_party]) + 1
         others = sum(len(columns) for node, columns in self.features.items() if node != self.label_party)
-        return self.rounds * max(mine, others) + 4 * SCORE_BINS + 2 * BINS_MAX * others
+        return self.rounds * max(mine, others) + 8 * SCORE_BINS
 
     @property
     def block_factor(self) -> float:
