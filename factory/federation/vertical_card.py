@@ -66,7 +66,9 @@ def parts_document(parameters: VerticalLinearParameters, digests: Mapping[str, s
             "kind": f"{parameters.model}-regression",
             "label_party": parameters.label_party,
             "label": parameters.label.model_dump(mode="json"),
-            "key": parameters.key,
+            "keys": {
+                node: [field.model_dump(mode="json") for field in fields] for node, fields in parameters.keys.items()
+            },
             "parts": [
                 {"node": node, "sha256": digests[node], "features": list(columns)}
                 for node, columns in parameters.features.items()

@@ -16,12 +16,13 @@ import numpy as np
 
 from nodes.contract.tasks import vertical_linear as contract
 from nodes.contract.tasks.vertical_linear import SCORE_BINS, SCORED_ROWS_MAX, VerticalLinearParameters
+from nodes.privacy import psi
 from nodes.privacy import vertical_ckks as ckks
+from nodes.privacy.keys import keyed_rows
 from nodes.privacy.vertical_ckks import Calculator, Columns, Holder
 from nodes.tasks import model_parts, vertical_design, vertical_state
 from nodes.tasks.party import Channel, Finished, Party
 from nodes.tasks.spec import TaskContext
-from nodes.tasks.vertical_rows import follow_order
 from nodes.tasks.vertical_state import SMALL, STOP, Saved, read_number, write_number
 
 
@@ -35,7 +36,10 @@ def run(party: Party, context: TaskContext) -> Finished:
     (view,) = context.tables.values()
     thresholds = context.grant.thresholds
     if party.resumed is None:
-        saved = Saved(follow_order(party, view, parameters), 0, np.empty(0), np.empty(0))
+        keyed = keyed_rows(view.frame(), parameters.keys[party.node])
+        least = parameters.rows_min(thresholds.rows_min)
+        rows = psi.follow(party, parameters.label_party, keyed, minimum=least)
+        saved = Saved(rows, 0, np.empty(0), np.empty(0))
         party.checkpoint(1, saved.to_bytes())
     else:
         saved = Saved.from_bytes(party.resumed[1])

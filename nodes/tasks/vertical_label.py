@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from nodes.contract.messages import Condition, RefusalCode
 from nodes.contract.tasks import vertical_linear as contract
 from nodes.contract.tasks.vertical_linear import SCORE_BINS, SCORE_WIDTHS, SCORED_ROWS_MAX, VerticalLinearParameters
+from nodes.privacy import psi
 from nodes.privacy import vertical_ckks as ckks
+from nodes.privacy.keys import keyed_rows
 from nodes.privacy.vertical_ckks import Calculator, Columns, Holder
 from nodes.tasks import linear_rows, model_parts, vertical_design, vertical_state
 from nodes.tasks.linear_rows import holds
 from nodes.tasks.party import Channel, Finished, Party
 from nodes.tasks.spec import TableView, TaskContext, TaskRefusedError
-from nodes.tasks.vertical_rows import lead_order
 from nodes.tasks.vertical_state import GO_ON, SMALL, STOP, Saved, write_number
 
 Floats = NDArray[np.float64]
@@ -57,7 +58,7 @@ def run(party: Party, context: TaskContext) -> Finished:
     parameters: VerticalLinearParameters = context.parameters  # type: ignore[assignment]  # checked when the order was taken
     (view,) = context.tables.values()
     thresholds = context.grant.thresholds
-    saved = _saved(party, view, parameters)
+    saved = _saved(party, view, parameters, thresholds.rows_min)
     test = _split(view, saved.rows, parameters, party)
     vertical_state.require_rows(
         parameters, int((~test).sum()), int(test.sum()), least=thresholds.rows_min, cell_min=thresholds.cell_min
@@ -211,10 +212,11 @@ class _Training:
         return counts[0], counts[1]
 
 
-def _saved(party: Party, view: TableView, parameters: VerticalLinearParameters) -> Saved:
+def _saved(party: Party, view: TableView, parameters: VerticalLinearParameters, rows_min: int) -> Saved:
     if party.resumed is not None:
         return Saved.from_bytes(party.resumed[1])
-    rows = lead_order(party, view, parameters)
+    keyed = keyed_rows(view.frame(), parameters.keys[party.node])
+    rows = psi.lead(party, keyed, minimum=parameters.rows_min(rows_min))
     saved = Saved(rows, 0, np.empty(0), np.empty(0))
     party.checkpoint(1, saved.to_bytes())
     return saved

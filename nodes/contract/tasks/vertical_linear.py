@@ -1,7 +1,7 @@
 """Parameters and product of ``linear.vertical``: a regression over departments with different columns of the same rows.
 
 One node holds the label, one or more others hold further features. Rows are matched by a private
-join (``nodes.contract.tasks.psi``); no party sees another's value, label or score of any row.
+join (``nodes.privacy.psi``), in a random order; no party sees another's value, label or score of any row.
 The model's parts stay with their owners; each node vouches for its own part by digest.
 
 One round, for label side A and feature holders B1 … Bk (E_X: encrypted under X's fresh key):
@@ -28,6 +28,7 @@ from nodes.contract import canonical
 from nodes.contract.messages import Condition, Name, Part, Text
 from nodes.contract.parameters import CKKS_VERTICAL, MICRO
 from nodes.contract.tasks.linear import SplitColumn
+from nodes.contract.tasks.match import MatchField
 from nodes.contract.tasks.sigmoid import IDENTITY, SIGMOIDS, OddPolynomial
 
 TASK = "linear.vertical"
@@ -53,7 +54,7 @@ class VerticalLinearParameters(Part):
         model: ``logistic``, or ``linear`` for a numeric target.
         label_party: node with the label.
         label: logistic: a row is positive when this holds. Linear: names the target column, the rest is ignored.
-        key: column of each node's table by which rows are matched.
+        keys: per node, the fields by which rows are matched; with the same rules in the same place at every node.
         features: per node its numeric columns, in the model's order; the label party may have none.
         zero_is_missing: features in which zero stands for "not recorded".
         rounds: most training rounds.
@@ -72,7 +73,7 @@ class VerticalLinearParameters(Part):
     model: Literal["logistic", "linear"] = "logistic"
     label_party: Name
     label: Condition
-    key: Text
+    keys: dict[Name, Annotated[tuple[MatchField, ...], Field(min_length=1, max_length=8, strict=False)]]
     features: Annotated[dict[Name, tuple[Text, ...]], Field(min_length=2, max_length=16, strict=False)]
     zero_is_missing: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     rounds: Annotated[int, Field(ge=1, le=60)] = 10
@@ -89,20 +90,15 @@ class VerticalLinearParameters(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> "VerticalLinearParameters":
-        if self.label_party not in self.features:
-            raise ValueError("features names the label party too, if need be with no column")
+        if set(self.keys) != set(self.features) or self.label_party not in self.features:
+            raise ValueError("keys and features name the same nodes, the label party among them")
+        if len({tuple(field.rules for field in fields) for fields in self.keys.values()}) != 1:
+            raise ValueError("the same rules of keys at every node, field by field")
         for node, columns in self.features.items():
-            if len(set(columns)) != len(columns) or self.key in columns:
-                raise ValueError("each feature of a node once, and the key is none of them")
-            if not columns and node != self.label_party:
-                raise ValueError("each feature holder brings a feature")
-            if len(columns) > 200:
-                raise ValueError("at most 200 features of a node")
-        mine = self.features[self.label_party]
-        if self.label.column in (*mine, self.key):
-            raise ValueError("the label is neither feature nor key")
-        if self.split is not None and self.split.column in (*mine, self.key, self.label.column):
-            raise ValueError("the split column is neither feature, key nor label")
+            if len(set(self.columns_of(node))) != len(self.columns_of(node)):
+                raise ValueError("each column of a node once: key, feature, label or split")
+            if len(columns) > 200 or not (columns or node == self.label_party):
+                raise ValueError("1 to 200 features at each feature holder, at most 200 at the label party")
         if self.model == "linear" and self.balanced:
             raise ValueError("class weights belong to a logistic model")
         if self.answers > CKKS_VERTICAL.answers_max:
@@ -155,15 +151,15 @@ class VerticalLinearParameters(Part):
         """Largest absolute value of one party's part of a row's score."""
         return self.polynomial.half_width / len(self.features)
 
-    @property
-    def label_columns(self) -> tuple[str, ...]:
-        """Columns the label party reads."""
-        split = () if self.split is None else (self.split.column,)
-        return (self.key, *self.features[self.label_party], self.label.column, *split)
+    def key_columns(self, node: str) -> tuple[str, ...]:
+        """Columns of the node's key."""
+        return tuple(field.column for field in self.keys[node])
 
     def columns_of(self, node: str) -> tuple[str, ...]:
         """Columns that ``node`` reads."""
-        return self.label_columns if node == self.label_party else (self.key, *self.features[node])
+        split = () if self.split is None else (self.split.column,)
+        own = (self.label.column, *split) if node == self.label_party else ()
+        return (*self.key_columns(node), *self.features[node], *own)
 
     def rows_min(self, least: int) -> int:
         """Fewest training rows for which what a party sees over all rounds cannot determine any row.

@@ -43,7 +43,7 @@ def parameters(joined: Joined, **changed) -> VerticalLinearParameters:
     wanted = {
         "label_party": A,
         "label": {"column": "y", "operator": "eq", "values": [1]},
-        "key": "id",
+        "keys": {A: [{"column": "id"}], B: [{"column": "id"}]},
         "features": {A: joined.names("a"), B: joined.names("b")},
         "split": {"column": "held_out", "test_value": 1},
         "metrics": False,
@@ -217,7 +217,8 @@ def test_the_label_side_sees_fewer_figures_than_rows_and_they_determine_no_row(t
     for name, content in label.received:
         seen.setdefault(name, []).append(len(content))
     # Sealed: scores under the other key, and products, of which its integers are uniform (test_vertical_ckks).
-    assert set(seen) == {"order-digest", "keys", "first-scores", "products", "opened", "moved"}
+    seen = {name: sizes for name, sizes in seen.items() if not name.startswith(("psi.", "ot."))}
+    assert set(seen) == {"keys", "first-scores", "products", "opened", "moved"}
     assert seen["products"] == [ckks.products_bytes(len(joined.names("b")))] * 3
     # In the clear: one number per own column and round, and how far the other block moved.
     assert seen["opened"] == [8 * features] * 3
@@ -237,17 +238,8 @@ def test_the_feature_side_sees_sealed_labels_and_one_figure_per_feature_and_roun
     seen = {}
     for name, content in feature.received:
         seen.setdefault(name, []).append(content)
-    assert set(seen) == {
-        "order-key",
-        "order-verdict",
-        "split",
-        "keys",
-        "labels",
-        "scores",
-        "products",
-        "opened",
-        "turn",
-    }
+    seen = {name: contents for name, contents in seen.items() if not name.startswith(("psi.", "ot."))}
+    assert set(seen) == {"split", "keys", "labels", "scores", "products", "opened", "turn"}
     assert [len(content) for content in seen["opened"]] == [8 * len(joined.names("b"))] * 2
     assert len(set(seen["scores"])) == 2
 
@@ -291,9 +283,8 @@ class TestRefused:
         joined = breast(120)
         chosen = parameters(joined, rounds=6)
         for done in train(joined, chosen, tmp_path):
-            code, text = self.refused(done)
+            code, _ = self.refused(done)
             assert code in {RefusalCode.RESOURCE_ROWS, RefusalCode.PARTY_ENDED}
-        assert "joint training rows" in text
 
     def test_a_single_training_row(self, tmp_path):
         joined = breast()
@@ -318,19 +309,10 @@ class TestRefused:
         assert code == RefusalCode.RESOURCE_ROWS
         assert "each class" in text
 
-    def test_other_identifiers_at_the_other_party(self, tmp_path):
+    def test_too_few_common_rows(self, tmp_path):
         joined = breast()
         left, right = joined.frames()
-        right.loc[0, "id"] = "somebody-else"
+        right["id"] = [f"x{text}" for text in right["id"]]
         for done in train(joined, parameters(joined, rounds=2), tmp_path, frames=(left, right)):
-            code, text = self.refused(done)
-            assert code == RefusalCode.RESOURCE_ROWS
-            assert "same identifiers" in text
-
-    def test_an_identifier_twice(self, tmp_path):
-        joined = breast()
-        left, right = joined.frames()
-        right.loc[0, "id"] = right.loc[1, "id"]
-        code, text = self.refused(train(joined, parameters(joined, rounds=2), tmp_path, frames=(left, right))[1])
-        assert code == RefusalCode.RESOURCE_ROWS
-        assert "of its own" in text
+            code, _ = self.refused(done)
+            assert code in {RefusalCode.RESOURCE_ROWS, RefusalCode.PARTY_ENDED}
