@@ -10,9 +10,8 @@ from nodes.contract.tasks.linear import LinearParameters
 from nodes.contract.tasks.match import EVALUATE, TABLE, MatchParameters
 from nodes.contract.tasks.psi import PsiParameters
 from nodes.contract.tasks.sums import SumsParameters
-from nodes.tasks.spec import Outcome, TableView, TaskContext, TaskSession, TaskSpec
 from nodes.contract.tasks.vertical_linear import VerticalLinearParameters
-from nodes.tasks.spec import Outcome, TaskContext, TaskSession, TaskSpec
+from nodes.tasks.spec import Outcome, TableView, TaskContext, TaskSession, TaskSpec
 
 _TUNING = frozenset({"parameter_set", "features", "rounds", "local_steps", "l2_micro", "tolerance_micro"})
 """What a builder may tune under one grant; label, split, seed and missing values choose rows and stay."""
