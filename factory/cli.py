@@ -16,6 +16,7 @@ from factory.agency.cli import identity_app, key_app
 from factory.api.cli import found_platform, serve
 from factory.bench.cli import bench
 from factory.client.cli import app as client_app
+from factory.client.cli import verify_entity
 from factory.demo.cli import demo
 from factory.errors import FactoryError
 from factory.feedback_cli import app as feedback_app
@@ -54,6 +55,7 @@ app.command(name="down")(down)
 app.command(name="catalogue")(catalogue)
 app.command(name="trust-refresh")(trust_refresh)
 app.command(name="try")(try_command)
+app.command(name="verify-entity")(verify_entity)
 app.command(name="verify")(verify_command)
 app.command(name="bench")(bench)
 app.command(name="compliance")(compliance)

@@ -252,12 +252,20 @@ class Matcher:
             answers += self._batch(inputs[start : start + self._terms.parameters.batch_max])
         return tuple(answers)
 
+    def check(self, records: Sequence[Mapping[str, str]]) -> None:
+        """Raise ``RecordError`` if one of the records cannot be asked; nothing is sent."""
+        for record in records:
+            self._input(record)
+
     def _input(self, record: Mapping[str, str]) -> bytes:
         fields = self._terms.parameters.fields
         missing = [item.column for item in fields if item.column not in record]
         if missing:
             raise RecordError(f"expected the fields {', '.join(missing)} in every record")
-        data = record_input([record[item.column] for item in fields], fields)
+        try:
+            data = record_input([record[item.column] for item in fields], fields)
+        except (ContractError, UnicodeEncodeError) as error:  # too long once normalised, or half a character
+            raise RecordError("expected values of ordinary length in characters of Unicode") from error
         if data is None:
             raise RecordError("expected a value in every declared field, got an empty one")
         return data
