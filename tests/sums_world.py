@@ -54,9 +54,11 @@ FRAMES = {name: frame(index) for index, name in enumerate(NODES)}
 class World:
     """Three departments (or more), an operator, the agency with its key service, a signed grant."""
 
-    def __init__(self, tmp_path: Path, *, nodes=NODES, cell_min: int = 5, round_base: int = 5, frames=None) -> None:
+    def __init__(
+        self, tmp_path: Path, *, nodes=NODES, cell_min: int = 5, round_base: int = 5, frames=None, spec=SPEC
+    ) -> None:
         frames = frames or {name: FRAMES.get(name, frame(3)) for name in nodes}
-        self.trial = Trial.of(SPEC, {name: {"res.fines": table} for name, table in frames.items()})
+        self.trial = Trial.of(spec, {name: {"res.fines": table} for name, table in frames.items()})
         self.registrars = [Member.make(f"registrar-{i}", "registrar") for i in (1, 2)]
         self.home = tmp_path / "agency"
         self.home.mkdir()

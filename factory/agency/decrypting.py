@@ -41,9 +41,9 @@ from typing import Any, ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from factory.agency import register
+from factory.agency import index, register
 from factory.agency.service import ServiceRefusedError
-from factory.agency.tables import Protected, protected_tables
+from factory.agency.tables import protected_tables
 from factory.agency.tops import NotASetError
 from factory.errors import FactoryError
 from nodes.contract import canonical
@@ -55,17 +55,16 @@ from nodes.contract.messages import Name, Query, RefusalCode, parse
 from nodes.contract.parameters import CKKS_SUMS, CLOCK_SKEW_S_MAX
 from nodes.contract.signing import Envelope, SigningKey, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE, parse_grant
+from nodes.contract.tasks.index import IndexParameters
 from nodes.contract.tasks.sums import (
     CONTRIBUTORS_MIN,
     SLOTS,
-    TASK,
     VALUE_MAX,
     HePublicKey,
     SumAttestation,
     SumsParameters,
     ciphertexts,
     from_limbs,
-    layout,
 )
 from nodes.contract.trust import Actor, Actors, Role, Status
 
@@ -116,7 +115,7 @@ class _Request:
     grant_sha256: str
     grants: tuple[Envelope, ...]
     session_id: str
-    parameters: SumsParameters
+    parameters: SumsParameters | IndexParameters
     contributors: tuple[str, ...]
     attestations: tuple[Envelope, ...]
     sums: tuple[bytes, ...]
@@ -225,17 +224,37 @@ class DecryptionService:
 
     def _protect(self, request: _Request, grant: Grant, values: Sequence[int]) -> tuple[JsonObject, bytes]:
         """Protect opened sums against what was released before, and enter them into the register in one step."""
+        parameters = request.parameters
         parties = [party for node in request.contributors if (party := grant.party(node)) is not None]
-        rows = register.rows_of(parties, request.parameters.columns)
         with self._books() as books:
             books.execute("BEGIN IMMEDIATE")
             earlier = [
                 register.Release.from_json(grant_id, canonical.loads(numbers, size_max=len(numbers)))
                 for grant_id, numbers in books.execute("SELECT grant_id, numbers FROM releases ORDER BY rowid")
             ]
-            protected = protected_tables(request.parameters, values, grant.thresholds, rows=rows, earlier=earlier)
-            body, tables = _answer(request, protected), canonical.dumps(protected.document)
-            released = register.Release(grant.grant_id, rows, protected.numbers)
+            if isinstance(parameters, IndexParameters):
+                rows = {
+                    name: conditions
+                    for party in parties
+                    for name, conditions in register.rows_of([party], parameters.columns_of(party.node)).items()
+                }
+                same = [item.index_sha256 for item in earlier if item.index_sha256 and rows.keys() & item.rows.keys()]
+                if index.releases_left(parameters, same) < 1:
+                    raise DecryptionRefusedError(
+                        RefusalCode.GRANT_EXHAUSTED,
+                        "expected an index over these domains with the parameters of an earlier one: one more with"
+                        " others would be enough equations for a domain's scores",
+                    )
+                document = index.composite(parameters, values, request.contributors)
+                released = register.Release(grant.grant_id, rows, (), parameters.sha256)
+                body = _answer(request, document, grant)
+            else:
+                rows = register.rows_of(parties, parameters.columns)
+                protected = protected_tables(parameters, values, grant.thresholds, rows=rows, earlier=earlier)
+                document = protected.document
+                released = register.Release(grant.grant_id, rows, protected.numbers)
+                body = _answer(request, document | {"suppressed": protected.suppressed}, grant)
+            tables = canonical.dumps(document)
             books.execute(
                 "UPDATE openings SET body = ?, tables = ? WHERE session_id = ?",
                 (canonical.dumps(body), tables, request.session_id),
@@ -268,6 +287,8 @@ class DecryptionService:
             if not self._has_signed(request, (node, "node"), grant, actors):
                 raise DecryptionRefusedError(RefusalCode.GRANT_NOT_APPROVED, f"expected the signature of {node}")
         self._check_window(grant, sender)
+        if request.parameters.task not in grant.tasks:
+            raise DecryptionRefusedError(RefusalCode.GRANT_TASK, f"expected a grant for {request.parameters.task}")
         self._check_status(grant, request.grant_sha256, request.contributors)
         self._check_columns(grant, request)
         fewest = max(CONTRIBUTORS_MIN, grant.thresholds.contributors_min)
@@ -290,8 +311,6 @@ class DecryptionService:
             raise DecryptionRefusedError(RefusalCode.GRANT_NOT_YET, "expected a grant whose window has begun")
         if moment >= grant.not_after:
             raise DecryptionRefusedError(RefusalCode.GRANT_EXPIRED, "expected a grant whose window has not ended")
-        if TASK not in grant.tasks:
-            raise DecryptionRefusedError(RefusalCode.GRANT_TASK, f"expected a grant for {TASK}")
 
     def _has_signed(self, request: _Request, actor: tuple[str, Role], grant: Grant, actors: Actors) -> bool:
         """Whether one envelope verifies with a key that this actor held when the grant was issued, or holds now."""
@@ -328,10 +347,17 @@ class DecryptionService:
                 raise DecryptionRefusedError(code, f"expected {kind} {name} in force, it is {item.state}")
 
     def _check_columns(self, grant: Grant, request: _Request) -> None:
+        parameters = request.parameters
+        if isinstance(parameters, IndexParameters) and {d.node for d in parameters.domains} != set(
+            request.contributors
+        ):
+            raise DecryptionRefusedError(
+                RefusalCode.GRANT_THRESHOLD, "expected every domain of the index in the sum: without one it is another"
+            )
         for node in request.contributors:
             party = grant.party(node)
             granted = [set(use.columns) for use in (party.resources if party else ())]
-            if not any(set(request.parameters.columns) <= columns for columns in granted):
+            if not any(set(request.parameters.columns_of(node)) <= columns for columns in granted):
                 raise DecryptionRefusedError(
                     RefusalCode.GRANT_COLUMN, f"expected the tables' columns within one granted resource of {node}"
                 )
@@ -428,11 +454,11 @@ class DecryptionService:
             if any(abs(value - number) > FRACTION_MAX for value, number in zip(flooded, whole, strict=True)):
                 raise DecryptionRefusedError(RefusalCode.TASK_PROTOCOL, "expected sums of whole numbers")
             blocks.append(whole)
-        components = layout(request.parameters)
-        values = from_limbs(blocks, len(components))
+        parts = request.parameters.vector_parts
+        values = from_limbs(blocks, len(parts))
         highest = VALUE_MAX * len(request.contributors)
-        for component, value in zip(components, values, strict=True):
-            if abs(value) > highest or (component.part not in _SIGNED and value < 0):
+        for name, value in zip(parts, values, strict=True):
+            if abs(value) > highest or (name not in _SIGNED and value < 0):
                 raise DecryptionRefusedError(
                     RefusalCode.TASK_PROTOCOL, "expected counts of 0 or more and sums in range"
                 )
@@ -526,15 +552,16 @@ def _read(query: Query, attachments: Sequence[bytes]) -> _Request:
     if set(body) != {"session_id", "parameters", "contributors", "grants"}:
         raise MalformedError("expected session_id, parameters, contributors and grants")
     try:
-        parameters = SumsParameters.model_validate(body["parameters"])
-    except ValidationError:
-        raise MalformedError(f"expected parameters of {TASK}") from None
+        kind = IndexParameters if "domains" in body["parameters"] else SumsParameters
+        parameters = kind.model_validate(body["parameters"])
+    except (TypeError, ValidationError):
+        raise MalformedError("expected parameters of encrypted sums or of an index") from None
     contributors, grants = body["contributors"], body["grants"]
     if not isinstance(body["session_id"], str) or type(grants) is not int or not 1 <= grants <= 400:
         raise MalformedError("expected a session and a number of grant envelopes")
     if not isinstance(contributors, list) or contributors != sorted({str(name) for name in contributors}):
         raise MalformedError("expected contributors sorted, each once")
-    sums = ciphertexts(len(layout(parameters)))
+    sums = ciphertexts(len(parameters.vector_parts))
     if len(attachments) != grants + len(contributors) + sums:
         raise MalformedError(f"expected {grants} grants, {len(contributors)} attestations and {sums} ciphertexts")
     envelopes = [Envelope.from_bytes(part) for part in attachments[: grants + len(contributors)]]
@@ -555,18 +582,17 @@ def _is_struck(status: Status, entry: Actor) -> bool:
     )
 
 
-def _answer(request: _Request, protected: Protected) -> JsonObject:
+def _answer(request: _Request, document: JsonObject, grant: Grant) -> JsonObject:
     """Return the facts of an opening."""
     return {
-        "cell_min": protected.document["cell_min"],
+        "cell_min": document.get("cell_min", grant.thresholds.cell_min),
         "contributors": list(request.contributors),
         "grant_sha256": request.grant_sha256,
         "parameters_sha256": request.parameters.sha256,
-        "round_base": protected.document["round_base"],
-        "rules": request.parameters.rules,
+        "round_base": document.get("round_base", grant.thresholds.round_base),
         "session_id": request.session_id,
         "sum_sha256": [sha256_hex(part) for part in request.sums],
-        "suppressed": protected.suppressed,
+        "suppressed": document["suppressed"],
     }
 
 

@@ -104,17 +104,19 @@ class Release:
         grant_id: under which grant.
         rows: the tables behind it.
         numbers: what was published.
+        index_sha256: digest of the parameters of a composite index, empty for tables.
     """
 
     grant_id: str
     rows: Rows
     numbers: tuple[Published, ...]
+    index_sha256: str = ""
 
     def as_json(self) -> JsonObject:
         """Return the form that is stored."""
         rows: JsonObject = {table: _texts(conditions) for table, conditions in self.rows.items()}
         numbers: list[JsonValue] = [number.as_json() for number in self.numbers]
-        return {"rows": rows, "numbers": numbers}
+        return {"rows": rows, "numbers": numbers, "index_sha256": self.index_sha256}
 
     @classmethod
     def from_json(cls, grant_id: str, value: Mapping[str, Any]) -> "Release":
@@ -129,6 +131,7 @@ class Release:
                 )
                 for number in value["numbers"]
             ),
+            value["index_sha256"],
         )
 
 

@@ -33,6 +33,7 @@ REASONS: Mapping[str, tuple[str, str]] = {
     "class": ("一组主体集中在同一类别", "a group falls into one class"),
     "differencing": ("与已发布结果相减可得少数主体", "the difference to an earlier release is about few entities"),
     "complementary": ("防止由其他数字推算", "kept back so that others cannot be worked out"),
+    "domains": ("参与评价的领域过少", "too few domains behind the score"),
     "dof": ("剩余自由度不足", "too few residual degrees of freedom"),
     "tail": ("分位点一侧主体过少", "too few entities on one side of the quantile"),
     "separation": ("某组结果完全一致,估计不存在", "a group has one outcome only: there is no estimate"),

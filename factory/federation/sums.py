@@ -16,16 +16,15 @@ from nodes.contract import canonical
 from nodes.contract.ckks import Scheme
 from nodes.contract.messages import ResourceUse
 from nodes.contract.signing import Envelope
+from nodes.contract.tasks.index import IndexParameters
 from nodes.contract.tasks.sums import (
     ATTEST,
     CONTRIBUTORS_MIN,
     ENCRYPT,
     RELEASE,
     REVEAL,
-    TASK,
     SumsParameters,
     ciphertexts,
-    layout,
 )
 
 AgencyCall = Callable[[str, Mapping[str, Any], tuple[bytes, ...]], Reply]
@@ -49,7 +48,7 @@ class Statistics:
     """Protected tables and the evidence for them.
 
     Attributes:
-        tables: the agency's tables, see ``factory.agency.tables``.
+        document: what the agency published, see ``factory.agency.tables`` and ``factory.agency.index``.
         tables_bytes: the bytes the agency signed; publish exactly these.
         facts: body of the agency's answer: session, digests, thresholds, number of suppressed cells.
         contributors: nodes whose data is in the sum.
@@ -59,7 +58,7 @@ class Statistics:
         sums: the encrypted sums that were opened.
     """
 
-    tables: tuple[dict[str, Any], ...]
+    document: dict[str, Any]
     tables_bytes: bytes
     facts: dict[str, Any]
     contributors: tuple[str, ...]
@@ -68,10 +67,15 @@ class Statistics:
     attestations: tuple[Envelope, ...]
     sums: tuple[bytes, ...]
 
+    @property
+    def tables(self) -> tuple[dict[str, Any], ...]:
+        """The tables of a report."""
+        return tuple(self.document["tables"])
+
 
 def compute(
     session: Session,
-    spec: SumsParameters,
+    spec: SumsParameters | IndexParameters,
     resources: Mapping[str, Sequence[ResourceUse]],
     agency_call: AgencyCall,
     *,
@@ -101,7 +105,7 @@ def compute(
     """
     tell = progress or _silent
     tell("open", 0, 5)
-    opened = session.open(TASK, spec.model_dump(mode="json"), resources)
+    opened = session.open(spec.task, spec.model_dump(mode="json"), resources)
     willing = sorted(node for node, answer in opened.items() if isinstance(answer, Reply))
     _enough(session, willing)
     tell("encrypt", 1, 5)
@@ -119,7 +123,7 @@ def compute(
     attested = require(session.step(ATTEST, {node: {} for node in contributors}, dict.fromkeys(contributors, parts)))
     tell("decrypt", 3, 5)
     scheme = Scheme(spec.parameter_set)
-    sums = tuple(scheme.add([own[place] for own in sealed]) for place in range(ciphertexts(len(layout(spec)))))
+    sums = tuple(scheme.add([own[place] for own in sealed]) for place in range(ciphertexts(len(spec.vector_parts))))
     attestations = tuple(attested[node].attachments[0] for node in contributors)
     body = {
         "session_id": session.session_id,
@@ -138,7 +142,7 @@ def compute(
     tell("done", 5, 5)
     value: dict[str, Any] = dict(canonical.loads(tables_bytes, size_max=len(tables_bytes)))
     return Statistics(
-        tables=tuple(value["tables"]),
+        document=value,
         tables_bytes=tables_bytes,
         facts=answer.body,
         contributors=tuple(contributors),

@@ -6,6 +6,7 @@ from typing import cast
 
 from pydantic import BaseModel
 
+from nodes.contract.tasks.index import IndexParameters
 from nodes.contract.tasks.linear import LinearParameters
 from nodes.contract.tasks.match import EVALUATE, TABLE, MatchParameters
 from nodes.contract.tasks.psi import PsiParameters
@@ -38,6 +39,7 @@ def tasks() -> dict[str, TaskSpec]:
     specs = (
         TaskSpec("linear.secagg", LinearParameters, _linear, free=_TUNING, joint=True),
         TaskSpec("sums.ckks", SumsParameters, _sums, joint=True),
+        TaskSpec("index.ckks", IndexParameters, _index, joint=True),
         TaskSpec(
             "match.voprf",
             MatchParameters,
@@ -70,6 +72,10 @@ def _register(tables: Mapping[str, TableView], parameters: BaseModel, home: Path
     from nodes.tasks import match
 
     return match.prepare(tables, cast(MatchParameters, parameters), home)
+def _index(context: TaskContext) -> tuple[TaskSession, Outcome]:
+    from nodes.tasks import index
+
+    return index.start(context)
 
 
 def _match(context: TaskContext) -> tuple[TaskSession, Outcome]:

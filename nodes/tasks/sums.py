@@ -29,7 +29,7 @@ Privacy:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nodes.contract import canonical, messages
 from nodes.contract.canonical import JsonValue
@@ -37,6 +37,7 @@ from nodes.contract.ckks import Scheme
 from nodes.contract.errors import ContractError, MalformedError
 from nodes.contract.messages import RefusalCode, Result
 from nodes.contract.signing import Envelope, sha256_hex
+from nodes.contract.tasks.index import IndexParameters
 from nodes.contract.tasks.sums import (
     ATTEST,
     CONTRIBUTORS_MIN,
@@ -56,11 +57,14 @@ from nodes.privacy.ckks import encrypt
 from nodes.privacy.counting import vector
 from nodes.tasks.spec import Outcome, TaskContext, TaskRefusedError, TaskSession
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class SumsSession:
     """One open session of encrypted sums at one node; each step is done once."""
 
-    def __init__(self, context: TaskContext, parameters: SumsParameters, values: list[int]) -> None:
+    def __init__(self, context: TaskContext, parameters: SumsParameters | IndexParameters, values: list[int]) -> None:
         self._context = context
         self._parameters = parameters
         self._values: list[int] | None = values
@@ -237,6 +241,37 @@ class SumsSession:
         return found[0]
 
 
+def check_parties(context: TaskContext) -> None:
+    """Check that the order names enough parties for a sum that is opened.
+
+    Raises:
+        TaskRefusedError: too few.
+    """
+    fewest = max(CONTRIBUTORS_MIN, context.grant.thresholds.contributors_min)
+    if len(set(context.order.parties)) < fewest:
+        raise TaskRefusedError(RefusalCode.GRANT_THRESHOLD, f"expected at least {fewest} parties in the order")
+
+
+def granted_frame(context: TaskContext, columns: Sequence[str]) -> "pd.DataFrame":
+    """Return the granted rows of the one table of a session.
+
+    Raises:
+        TaskRefusedError: not one table with these columns, or too few rows.
+    """
+    if len(context.tables) != 1:
+        raise TaskRefusedError(RefusalCode.TASK_PARAMETERS, f"expected one resource, got {len(context.tables)}")
+    table = next(iter(context.tables.values()))
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise TaskRefusedError(RefusalCode.GRANT_COLUMN, f"expected the order to name the columns {', '.join(missing)}")
+    frame = table.frame()
+    if len(frame) < max(1, context.grant.thresholds.rows_min):
+        raise TaskRefusedError(
+            RefusalCode.RESOURCE_ROWS, f"expected at least {context.grant.thresholds.rows_min} granted rows"
+        )
+    return frame
+
+
 def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
     """Compute this node's vector and open the session.
 
@@ -245,24 +280,12 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
             that holds no numbers.
     """
     parameters = cast(SumsParameters, context.parameters)
-    fewest = max(CONTRIBUTORS_MIN, context.grant.thresholds.contributors_min)
-    if len(set(context.order.parties)) < fewest:
-        raise TaskRefusedError(RefusalCode.GRANT_THRESHOLD, f"expected at least {fewest} parties in the order")
     if len(set(context.order.parties)) > parameters.departments:
         raise TaskRefusedError(
             RefusalCode.TASK_PARAMETERS, f"expected at most {parameters.departments} parties, as the parameters say"
         )
-    if len(context.tables) != 1:
-        raise TaskRefusedError(RefusalCode.TASK_PARAMETERS, f"expected one resource, got {len(context.tables)}")
-    table = next(iter(context.tables.values()))
-    missing = [column for column in parameters.columns if column not in table.columns]
-    if missing:
-        raise TaskRefusedError(RefusalCode.GRANT_COLUMN, f"expected the order to name the columns {', '.join(missing)}")
-    frame = table.frame()
-    if len(frame) < max(1, context.grant.thresholds.rows_min):
-        raise TaskRefusedError(
-            RefusalCode.RESOURCE_ROWS, f"expected at least {context.grant.thresholds.rows_min} granted rows"
-        )
+    check_parties(context)
+    frame = granted_frame(context, parameters.columns)
     try:
         values = vector(frame, parameters)
         to_limbs(values)

@@ -199,6 +199,20 @@ class SumsParameters(Part):
         return tuple(found)
 
     @property
+    def task(self) -> str:
+        """Name of the task these parameters are for."""
+        return TASK
+
+    @property
+    def vector_parts(self) -> tuple[str, ...]:
+        """What each number of the vector is."""
+        return tuple(component.part for component in layout(self))
+
+    def columns_of(self, _node: str) -> tuple[str, ...]:
+        """Columns that a department's node reads: all the same."""
+        return self.columns
+
+    @property
     def powers(self) -> int:
         """How many power sums of the largest contributions a cell has."""
         return TOPS * self.departments
