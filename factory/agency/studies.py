@@ -13,7 +13,7 @@ Source:
     Models", 2nd ed., section 4.4.2.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import accumulate, product
 from typing import Any
@@ -51,7 +51,7 @@ def studied_safely(
     parameters: SumsParameters,
     rules: RuleSet,
     *,
-    gone: Collection[frozenset[tuple[str, int]]] = (),
+    shown: Mapping[frozenset[tuple[str, int]], int | None] | None = None,
     differs: bool = False,
 ) -> JsonObject:
     """Return one study as it may be published.
@@ -61,7 +61,7 @@ def studied_safely(
         parts: opened counts and moments by part and place.
         parameters: with the category lists.
         rules: the rule set.
-        gone: categories that are suppressed in a table.
+        shown: what tables show of a category: its published count, None where it is suppressed.
         differs: the rows differ from those of an earlier release by too few.
 
     Returns:
@@ -74,14 +74,14 @@ def studied_safely(
     found: JsonObject = {"rows": [], "error": {"zh": "", "en": ""}}
     if not withheld:
         try:
-            found = _figures(study, parts, parameters, rules, gone)
+            found = _figures(study, parts, parameters, rules, shown or {})
         except _WithheldError as error:
             withheld = error.reason
     if withheld:
         return document | found | {"reason": withheld}
     base = rules.round_base
-    shown = None if study.kind == "top" else (count + base // 2) // base * base
-    return document | {"state": "published", "count": shown} | found
+    rounded = None if study.kind == "top" else (count + base // 2) // base * base
+    return document | {"state": "published", "count": rounded} | found
 
 
 def _figures(
@@ -89,7 +89,7 @@ def _figures(
     parts: Parts,
     parameters: SumsParameters,
     rules: RuleSet,
-    gone: Collection[frozenset[tuple[str, int]]],
+    shown: Mapping[frozenset[tuple[str, int]], int | None],
 ) -> JsonObject:
     match study.kind:
         case "quantiles":
@@ -100,7 +100,7 @@ def _figures(
             return _linear(study, parts, rules)
         case "logistic":
             return _logistic(study, parts, parameters, rules)
-    return _top(study, parts, parameters, rules, gone)
+    return _top(study, parts, parameters, rules, shown)
 
 
 def _quantiles(study: Study, parts: Parts, rules: RuleSet) -> JsonObject:
@@ -129,7 +129,7 @@ def _quantiles(study: Study, parts: Parts, rules: RuleSet) -> JsonObject:
         "column": variable.column,
         "rows": rows,
         "error": {
-            "zh": f"与合并数据的分位数(反经验分布)相差不超过半个组距 {half}",
+            "zh": f"与合并数据的分位数（反经验分布）相差不超过半个组距 {half}",
             "en": f"within half a bin, {half}, of the pooled quantile (inverted empirical distribution)",
         },
     }
@@ -157,7 +157,7 @@ def _require_freedom(count: int, used: int, rules: RuleSet) -> int:
 
 
 _MOMENT_ERROR = {
-    "zh": "每个数值先取整到取值范围的 1/16384;结果保留四位有效数字",
+    "zh": "每个数值先取整到取值范围的 1/16384，结果保留四位有效数字",
     "en": "every value is rounded to 1/16384 of its range first; figures have four significant digits",
 }
 
@@ -252,7 +252,7 @@ def _logistic(study: Study, parts: Parts, parameters: SumsParameters, rules: Rul
         "rows": rows,
         "dof": _rounded_freedom(freedom, rules),
         "error": {
-            "zh": "由各组合的确切计数求得极大似然估计,与合并数据一致;结果保留四位有效数字",
+            "zh": "由各组合的确切计数求得极大似然估计，与合并数据一致；结果保留四位有效数字",
             "en": "maximum likelihood from the exact counts of all combinations, as of the pooled rows; "
             "figures have four significant digits",
         },
@@ -264,24 +264,26 @@ def _top(
     parts: Parts,
     parameters: SumsParameters,
     rules: RuleSet,
-    gone: Collection[frozenset[tuple[str, int]]],
+    shown: Mapping[frozenset[tuple[str, int]], int | None],
 ) -> JsonObject:
     (column,) = study.by
     values = parameters.category(column).values
     base = rules.round_base
     ranked = sorted(((parts["count"][(index,)], -index) for index in range(len(values))), reverse=True)
-    rows: list[JsonValue] = [
-        {"value": values[-place], "count": (count + base // 2) // base * base}
-        for count, place in ranked
-        if count >= rules.cell_min and frozenset({(column, -place)}) not in gone
-    ]
+    rows: list[JsonValue] = []
+    for count, place in ranked:
+        known = frozenset({(column, -place)})
+        # A count that a table shows is shown alike: two roundings of one number would tell more than either.
+        number = shown.get(known, (count + base // 2) // base * base)
+        if count >= rules.cell_min and number is not None:
+            rows.append({"value": values[-place], "count": number})
     if not rows:
         raise _WithheldError("threshold")
     return {
         "column": column,
         "rows": rows[: study.count],
         "error": {
-            "zh": f"计数取整到 {base} 的倍数;{OTHER} 与被隐去的类别不参与排名",
+            "zh": f"计数取整到 {base} 的倍数；{OTHER} 与被隐去的类别不参与排名",
             "en": f"counts are multiples of {base}; {OTHER} and suppressed groups are not ranked",
         },
     }

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any, cast
 
 from factory.agency import register, tops
 from factory.federation.disclosure import (
@@ -112,18 +113,14 @@ def protected_tables(
     if parameters.studies:
         from factory.agency.studies import rows_behind, studied_safely  # numpy, which tables alone do not need
 
-        gone = {
-            key(place, measure.by)
-            for measure, suppressed in zip(parameters.measures, hidden, strict=True)
-            for place in suppressed
-        }
+        known = _shown(parameters, shown, tables, hidden)
         for study, counted in zip(parameters.studies, everything[len(parts) :], strict=True):
             number = register.Published(
                 frozenset(register.has_value(variable.column) for variable in study.variables),
                 rows_behind(counted),
             )
             differs = register.gives_away(number, rows or {}, earlier, rules.cell_min) is not None
-            result = studied_safely(study, counted, parameters, rules, gone=gone, differs=differs)
+            result = studied_safely(study, counted, parameters, rules, shown=known, differs=differs)
             studied.append(result)
             if result["state"] == "published":
                 released.append(number)
@@ -143,6 +140,27 @@ def protected_tables(
         "studies": studied,
     }
     return Protected(document, tuple(released), suppressed_count)
+
+
+def _shown(
+    parameters: SumsParameters,
+    documents: Sequence[JsonValue],
+    tables: Sequence[Table],
+    hidden: Sequence[Mapping[Place, Reason]],
+) -> dict[frozenset[tuple[str, int]], int | None]:
+    """What the tables show of each category: its published count, None where it is suppressed."""
+    found: dict[frozenset[tuple[str, int]], int | None] = {}
+    for measure, document, table, suppressed in zip(parameters.measures, documents, tables, hidden, strict=True):
+        if measure.column is not None or not isinstance(document, dict):
+            continue
+        cells = cast(list[dict[str, Any]], document["cells"])
+        for place, cell in zip(with_totals(table.counts, table.axes), cells, strict=True):
+            name = key(place, measure.by)
+            if place in suppressed:
+                found[name] = None
+            else:
+                found.setdefault(name, cell["value"])
+    return found
 
 
 def _numbers(parameters: SumsParameters, measure: Measure, table: Table) -> dict[Place, register.Published]:

@@ -36,8 +36,8 @@ REASONS: Mapping[str, tuple[str, str]] = {
     "domains": ("参与评价的领域过少", "too few domains behind the score"),
     "dof": ("剩余自由度不足", "too few residual degrees of freedom"),
     "tail": ("分位点一侧主体过少", "too few entities on one side of the quantile"),
-    "separation": ("某组结果完全一致,估计不存在", "a group has one outcome only: there is no estimate"),
-    "collinear": ("变量之间线性相关,估计不存在", "variables depend on one another: there is no estimate"),
+    "separation": ("某组结果完全一致，估计不存在", "a group has one outcome only: there is no estimate"),
+    "collinear": ("变量之间线性相关，估计不存在", "variables depend on one another: there is no estimate"),
 }
 """Code of a suppression with its reason in Chinese and English."""
 

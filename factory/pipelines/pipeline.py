@@ -27,6 +27,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "linear.secagg": "factory.pipelines.model",
         "linear.vertical": "factory.pipelines.vertical_linear",
         "sums.ckks": "factory.pipelines.report",
+        "index.ckks": "factory.pipelines.index",
         "match.voprf": "factory.pipelines.verification",
     }
 )

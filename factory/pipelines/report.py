@@ -1,6 +1,6 @@
 """Pipeline ``sums.ckks``: cross-department statistics as a report with its tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,11 +11,24 @@ from factory.agency.tables import TOTAL
 from factory.federation import sums
 from factory.federation.session import Session
 from factory.pipelines.build import Built, Learns, Mechanism, close_session, require_nodes, uses_of
-from factory.pipelines.pages import Cell, Fact, Page, Table, report_html, tables_csv
+from factory.pipelines.pages import (
+    Cell,
+    Fact,
+    Page,
+    Table,
+    is_pdf_available,
+    report_html,
+    report_pdf,
+    tables_csv,
+    tables_json,
+)
 from factory.pipelines.pipeline import Building, Pipeline
 from factory.pipelines.recipe import PresentationSection, Recipe, RecipeError
-from nodes.contract.signing import Envelope
-from nodes.contract.tasks.sums import OTHER, TASK, SumsParameters
+from factory.pipelines.study_tables import study_table
+from nodes.contract import canonical
+from nodes.contract.canonical import JsonObject
+from nodes.contract.signing import Envelope, sha256_hex
+from nodes.contract.tasks.sums import CONTRIBUTORS_MIN, OTHER, TASK, SumsParameters
 
 NAME = TASK
 
@@ -56,6 +69,8 @@ LEARNS = (
     ),
 )
 
+_EMPTY = ("0", "—")
+"""What an empty cell shows: no entities, or no mean of none."""
 _DEFAULT = PresentationSection(title_zh="统计表", title_en="Table")
 
 
@@ -66,7 +81,9 @@ def parameters_of(recipe: Recipe) -> SumsParameters:
         RecipeError: a parameter is missing, unknown or wrong, or a table is shown that is not measured.
     """
     try:
-        parameters = SumsParameters.model_validate(recipe.parameters, strict=False)
+        parameters = SumsParameters.model_validate(
+            {"departments": max(CONTRIBUTORS_MIN, len(recipe.nodes)), **recipe.parameters}, strict=False
+        )
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:4])
         raise RecipeError(f"the parameters of {NAME} are wrong: {found}") from error
@@ -74,9 +91,10 @@ def parameters_of(recipe: Recipe) -> SumsParameters:
         missing = sorted(set(parameters.columns) - set(party.columns))
         if missing:
             raise RecipeError(f"expected the columns {', '.join(missing)} at {party.node}, as the measures name them")
-    unknown = sorted(set(recipe.presentation) - {measure.name for measure in parameters.measures})
+    names = {measure.name for measure in parameters.measures} | {study.name for study in parameters.studies}
+    unknown = sorted(set(recipe.presentation) - names)
     if unknown:
-        raise RecipeError(f"presentation of {', '.join(unknown)}: no measure has this name")
+        raise RecipeError(f"presentation of {', '.join(unknown)}: no measure or study has this name")
     return parameters
 
 
@@ -116,7 +134,11 @@ def build(
     )
     runs = close_session(session)
     require_nodes(runs, statistics.contributors)
-    tables = tuple(page_table(table, recipe.presentation) for table in statistics.tables)
+    periods = {category.column for category in parameters.categories if category.period is not None}
+    tables = tuple(page_table(table, recipe.presentation, periods=periods) for table in statistics.tables)
+    tables += tuple(
+        study_table(study, recipe.presentation.get(study["name"], _DEFAULT)) for study in statistics.document["studies"]
+    )
     suppressed = int(statistics.facts["suppressed"])
     page = _page(recipe, tables, statistics, suppressed)
     return Built(
@@ -125,7 +147,10 @@ def build(
         files={
             "tables.json": statistics.tables_bytes,
             "tables.csv": tables_csv(tables),
+            "report.json": tables_json(tables),
+            "evidence.json": _evidence(parameters, statistics),
             "report.html": report_html(page),
+            **({"report.pdf": report_pdf(page)} if is_pdf_available() else {}),
         },
         metrics={"tables": len(tables), "suppressed": suppressed, "contributors": len(statistics.contributors)},
         participants=statistics.contributors,
@@ -148,12 +173,18 @@ def build(
     )
 
 
-def page_table(table: Mapping[str, Any], presentation: Mapping[str, PresentationSection]) -> Table:
+def page_table(
+    table: Mapping[str, Any],
+    presentation: Mapping[str, PresentationSection],
+    *,
+    periods: Collection[str] = frozenset(),
+) -> Table:
     """Return one of the agency's tables in the form of a page.
 
     Args:
         table: see ``factory.agency.tables.protected_tables``.
         presentation: titles, units and labels by name.
+        periods: columns whose categories are periods of time: drawn as a line.
     """
     shown = presentation.get(table["name"], _DEFAULT)
     scale = int(table["scale"])
@@ -165,7 +196,9 @@ def page_table(table: Mapping[str, Any], presentation: Mapping[str, Presentation
     def cell(*at: str) -> Cell:
         value = found[at]
         if value["value"] is None:
-            return Cell(None, value["reason"]) if value["state"] == "suppressed" else Cell("0", "")
+            return (
+                Cell(None, value["reason"]) if value["state"] == "suppressed" else Cell(_EMPTY[table["kind"] == "mean"])
+            )
         return Cell(_scaled(int(value["value"]), scale))
 
     if not axes:
@@ -178,7 +211,15 @@ def page_table(table: Mapping[str, Any], presentation: Mapping[str, Presentation
         titles = tuple(_label(row, shown) for row in rows)
         cells = tuple(tuple(cell(row, column) for column in columns) for row in rows)
     heads = tuple(_label(column, shown) for column in columns) or (f"{shown.unit_zh} {shown.unit_en}".strip() or "值",)
+    if not columns and any("deviation" in value for value in found.values()):
+        heads = ("均值 mean", "标准差 standard deviation")
+        places = [(row,) for row in rows] if rows else [()]
+        cells = tuple((*one, _deviation(found[at], scale)) for one, at in zip(cells, places, strict=True))
     keep = [place for place, row in enumerate(rows or ("",)) if row != OTHER or not _is_all_zero(cells[place])]
+    if columns and OTHER in columns and all(row[columns.index(OTHER)].value == "0" for row in cells):
+        drop = columns.index(OTHER)
+        heads = tuple(head for place, head in enumerate(heads) if place != drop)
+        cells = tuple(tuple(cell for place, cell in enumerate(row) if place != drop) for row in cells)
     return Table(
         name=table["name"],
         title_zh=shown.title_zh,
@@ -188,12 +229,28 @@ def page_table(table: Mapping[str, Any], presentation: Mapping[str, Presentation
         row_titles=tuple(titles[place] for place in keep),
         column_titles=heads,
         cells=tuple(cells[place] for place in keep),
-        is_chart=len(axes) == 1,
+        chart="none" if len(axes) != 1 else "line" if table["by"][0] in periods else "bars",
+        error_zh=_error(table, shown)[0],
+        error_en=_error(table, shown)[1],
     )
 
 
+def _error(table: Mapping[str, Any], shown: PresentationSection) -> tuple[str, str]:
+    most = _scaled(int(table["error"]), int(table["scale"]))
+    if most == "0":
+        return "与合并数据的计数一致", "none: as counted on the pooled rows"
+    zh = f"每个数与合并数据相差不超过 {most} {shown.unit_zh}".strip()
+    return zh, f"every number is within {most} {shown.unit_en} of the pooled one".replace("  ", " ")
+
+
+def _deviation(value: Mapping[str, Any], scale: int) -> Cell:
+    if value["state"] == "published":
+        return Cell(_scaled(int(value["deviation"]), scale))
+    return Cell(None, value["reason"]) if value["state"] == "suppressed" else Cell("—")
+
+
 def _is_all_zero(cells: Sequence[Cell]) -> bool:
-    return all(cell.value == "0" for cell in cells)
+    return all(cell.value in _EMPTY for cell in cells)
 
 
 def _scaled(value: int, scale: int) -> str:
@@ -210,8 +267,62 @@ def _label(text: str, shown: PresentationSection) -> str:
     return shown.labels.get(text, text)
 
 
+def _evidence(parameters: SumsParameters, statistics: sums.Statistics) -> bytes:
+    """What an auditor compares: rules, parameters, contributors, and what was suppressed by which rule.
+
+    Session, keys and signatures stand in the node statements and the agency's signed answer; nothing here changes
+    from one run over the same tables to the next.
+    """
+    by_reason: dict[str, dict[str, int]] = {}
+    for table in statistics.tables:
+        codes = [cell["reason"] for cell in table["cells"] if cell["state"] == "suppressed"]
+        by_reason[table["name"]] = {code: codes.count(code) for code in sorted(set(codes))}
+    for study in statistics.document["studies"]:
+        by_reason[study["name"]] = {study["reason"]: 1} if study["reason"] else {}
+    suppressed: JsonObject = {name: dict(found) for name, found in by_reason.items()}
+    return canonical.dumps(
+        {
+            "version": 1,
+            "rules": statistics.document["rules"],
+            "reasons": statistics.document["reasons"],
+            "parameters": parameters.model_dump(mode="json"),
+            "parameters_sha256": parameters.sha256,
+            "contributors": list(statistics.contributors),
+            "tables_sha256": sha256_hex(statistics.tables_bytes),
+            "suppressed": suppressed,
+        }
+    )
+
+
+def _rules_zh(rules: Mapping[str, Any]) -> str:
+    parts = [f"规则集 {rules['name']}：少于 {rules['cell_min']} 个主体的数字不公布"]
+    parts += [f"最大的 {count} 个主体合计超过 {limit / 10_000:g}% 的金额不公布" for count, limit in rules["shares"]]
+    if rules["ratio_micro"] is not None:
+        parts.append(f"除最大两个主体外的余额低于最大者 {rules['ratio_micro'] / 10_000:g}% 的金额不公布")
+    if rules["class_micro"] is not None:
+        parts.append(f"敏感列中一组主体有 {rules['class_micro'] / 10_000:g}% 落入同一类别的不公布")
+    parts.append(f"模型的剩余自由度不少于 {rules['dof_min']}")
+    parts.append("不公布最小值与最大值")
+    parts.append("可据以推算的数字一并隐去，并与以往发布逐一比对差额")
+    return "；".join(parts) + f"。公布的计数取整到 {rules['round_base']} 的倍数。"
+
+
+def _rules_en(rules: Mapping[str, Any]) -> str:
+    parts = [f"Rule set {rules['name']}: no number about fewer than {rules['cell_min']} entities"]
+    parts += [f"no amount of which the {k} largest make up over {limit / 10_000:g} %" for k, limit in rules["shares"]]
+    if rules["ratio_micro"] is not None:
+        share = f"{rules['ratio_micro'] / 10_000:g} %"
+        parts.append(f"no amount whose rest without the two largest is below {share} of the largest")
+    if rules["class_micro"] is not None:
+        parts.append(f"no group of which {rules['class_micro'] / 10_000:g} % fall into one class of a sensitive column")
+    parts.append(f"models with {rules['dof_min']} residual degrees of freedom or more")
+    parts.append("no minimum and no maximum")
+    parts.append("what would let one be worked out goes, too, and differences to earlier releases are checked")
+    return "; ".join(parts) + f". Published counts are multiples of {rules['round_base']}."
+
+
 def _page(recipe: Recipe, tables: tuple[Table, ...], statistics: sums.Statistics, suppressed: int) -> Page:
-    thresholds = recipe.thresholds
+    rules = statistics.document["rules"]
     cells = sum(len(table.row_titles) * len(table.column_titles) for table in tables)
     return Page(
         title_zh=recipe.product.name_zh,
@@ -236,10 +347,17 @@ def _page(recipe: Recipe, tables: tuple[Table, ...], statistics: sums.Statistics
             Fact(
                 "披露控制",
                 "Disclosure control",
-                f"少于 {thresholds.cell_min} 个主体的单元格及可据以推算的单元格不公布；"
-                f"公布的计数取整到 {thresholds.round_base} 的倍数。",
-                f"Cells with fewer than {thresholds.cell_min} entities, and cells from which one could be worked out, "
-                f"are suppressed; published counts are multiples of {thresholds.round_base}.",
+                _rules_zh(rules),
+                _rules_en(rules),
+            ),
+            Fact(
+                "为何用加密合计",
+                "Why encrypted sums",
+                "这些统计都由一次合计得出，且运营机构看到数字之前须先做披露控制，所以用同态加密，由机构解密并保护；"
+                "需要多轮迭代的训练另用两两掩码的安全聚合。",
+                "All of these follow from one opened sum, and disclosure control must come before the operator sees a "
+                "number: hence encryption, which the agency opens and protects. Training in many rounds uses pairwise "
+                "masks instead.",
             ),
             *(Fact(f"{item.party} 得知", f"{item.party} learns", item.what_zh, item.what_en) for item in LEARNS),
         ),

@@ -1,12 +1,15 @@
 """``shufang try``: every pipeline on local files, with real processes, and nothing left behind."""
 
 import csv
+import hashlib
 import json
 import math
+import random
 import signal
 import subprocess
 import tomllib
 
+import numpy as np
 import pytest
 
 from factory.errors import FactoryError
@@ -243,3 +246,61 @@ def test_the_command_prints_one_object_and_says_what_is_wrong_with_its_code(clin
         "message": "expected a file for every party; add --table west=FILE --table north=FILE",
     }
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_statistics_of_every_kind_come_from_one_trial_with_pages_tables_and_evidence(diabetes, tmp_path):
+    tried = run.run(run.plan(trials.EXAMPLES / "statistics.toml", diabetes), out=tmp_path / "product")
+    rows = rows_of(diabetes)
+    studies = {
+        item["name"]: item for item in json.loads((tmp_path / "product" / "tables.json").read_bytes())["studies"]
+    }
+    assert {item["state"] for item in studies.values()} == {"published"}
+    progression = np.array([float(row["progression"]) for row in rows])
+    median = next(row for row in studies["progression-quantiles"]["rows"] if row["permille"] == 500)
+    assert abs(float(median["value"]) - np.quantile(progression, 0.5, method="inverted_cdf")) <= 0.5
+    design = np.array([[1.0, float(row["bmi"]), float(row["bp"])] for row in rows])
+    pooled = np.linalg.lstsq(design, progression, rcond=None)[0]
+    found = [float(row["estimate"]) for row in studies["progression-line"]["rows"]]
+    assert found == pytest.approx(list(pooled), rel=1e-3)
+    shown = json.loads((tmp_path / "product" / "report.json").read_bytes())
+    assert {table["name"]: table["unit"]["en"] for table in shown["tables"]}["pressure"] == "mmHg"
+    evidence = json.loads((tmp_path / "product" / "evidence.json").read_bytes())
+    assert evidence["rules"]["name"] == "acro"
+    assert evidence["tables_sha256"] == hashlib.sha256((tmp_path / "product" / "tables.json").read_bytes()).hexdigest()
+    page = (tmp_path / "product" / "report.html").read_text("utf-8")
+    assert page.count("<svg") == 3
+    assert (tmp_path / "product" / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert tried.built.metrics["tables"] == 7
+
+
+@pytest.mark.slow
+def test_an_index_ranks_entities_and_no_score_of_a_domain_is_in_its_files(tmp_path):
+    rng = random.Random(4)
+    recipe = (trials.EXAMPLES / "index.toml").read_text("utf-8")
+    districts = tomllib.loads(recipe)["parameters"]["entities"]
+    columns = {
+        "market": ("new_firms", "abnormal_permille"),
+        "science": ("hightech", "gazelles", "sme"),
+        "tax": ("fine",),
+    }
+    tables = {}
+    for party, names in columns.items():
+        tables[party] = tmp_path / f"{party}.csv"
+        lines = [("district", *names)]
+        lines += [(place, *(rng.randrange(10_000, 99_999) for _ in names)) for place in districts]
+        with tables[party].open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(lines)
+    out = tmp_path / "product"
+    run.run(run.plan(trials.EXAMPLES / "index.toml", tables), out=out)
+    rows = json.loads((out / "index.json").read_bytes())["rows"]
+    assert sorted(row["rank"] for row in rows) == list(range(1, len(districts) + 1))
+    sensitivity = json.loads((out / "sensitivity.json").read_bytes())["domains"]
+    assert [item["weight_permille"] for item in sensitivity] == [400, 400, 200]
+    values = {
+        line.split(",")[-1].strip() for path in tables.values() for line in path.read_text("utf-8").splitlines()[1:]
+    }
+    for path in out.iterdir():
+        if path.suffix != ".pdf":
+            assert not [value for value in values if value in path.read_text("utf-8")], path.name
+    assert {path.name for path in out.iterdir()} >= {"index.csv", "index.json", "method.json", "sensitivity.json"}

@@ -48,7 +48,7 @@ class Indicator(Part):
         weight_permille: within the domain, for fixed weights.
     """
 
-    name: Name
+    name: Text
     column: Text | None = None
     direction: Literal["higher", "lower"]
     aggregate: Literal["value", "mean", "sum", "count"] = "value"
@@ -72,7 +72,7 @@ class Domain(Part):
         weight_permille: of the domain, for fixed weights.
     """
 
-    name: Name
+    name: Text
     node: Name
     indicators: Annotated[tuple[Indicator, ...], Field(min_length=1, max_length=50, strict=False)]
     weighting: Weighting = "equal"
