@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from factory.pipelines.recipe import read_recipe
+from nodes.contract.tasks.index import Band, Domain, IndexParameters, Indicator
 from nodes.contract.tasks.linear import LinearParameters, SplitColumn
 from nodes.contract.tasks.match import MatchField, MatchParameters
+from nodes.contract.tasks.studies import Study, Variable
 from nodes.contract.tasks.sums import Category, Measure, SumsParameters
 from tests import trials
 
@@ -22,6 +24,12 @@ SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
         ("sums.ckks", SumsParameters, ""),
         ("sums.ckks", Measure, "measures."),
         ("sums.ckks", Category, "categories."),
+        ("sums.ckks", Study, "studies."),
+        ("sums.ckks", Variable, "variables."),
+        ("index.ckks", IndexParameters, ""),
+        ("index.ckks", Domain, "domains."),
+        ("index.ckks", Indicator, "indicators."),
+        ("index.ckks", Band, "bands."),
         ("match.voprf", MatchParameters, ""),
         ("match.voprf", MatchField, "fields."),
     ],
@@ -51,6 +59,12 @@ def test_the_page_names_what_a_split_says():
 
 def test_the_examples_are_those_that_the_trials_run():
     found = {path.stem: read_recipe(path).pipeline.name for path in trials.EXAMPLES.glob("*.toml")}
-    assert found == {"model": "linear.secagg", "report": "sums.ckks", "verification": "match.voprf"}
+    assert found == {
+        "index": "index.ckks",
+        "model": "linear.secagg",
+        "report": "sums.ckks",
+        "statistics": "sums.ckks",
+        "verification": "match.voprf",
+    }
     run_by = (Path(trials.ROOT) / "tests" / "integration" / "test_try.py").read_text("utf-8")
     assert all(f'"{name}.toml"' in run_by for name in found)
