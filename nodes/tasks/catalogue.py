@@ -72,6 +72,8 @@ def _register(tables: Mapping[str, TableView], parameters: BaseModel, home: Path
     from nodes.tasks import match
 
     return match.prepare(tables, cast(MatchParameters, parameters), home)
+
+
 def _index(context: TaskContext) -> tuple[TaskSession, Outcome]:
     from nodes.tasks import index
 
