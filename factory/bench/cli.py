@@ -10,6 +10,7 @@ import typer
 BENCHES = {
     "log": "factory.bench.log",
     "verify": "factory.bench.verify",
+    "vertical-lr": "factory.bench.vertical_lr",
     "quality": "factory.bench.quality",
     "verification": "factory.bench.verification",
 }

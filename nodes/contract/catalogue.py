@@ -182,6 +182,9 @@ CONTROLS = {
 }
 """Controls per grade that may be processed at all; core data is not. Numbers: own choice, a grant may ask for more."""
 PRIVATE_TASKS = frozenset({"linear.secagg", "sums.ckks", "index.ckks", "match.voprf", "psi.join", "linear.vertical"})
+PRIVATE_TASKS = frozenset(
+    {"linear.secagg", "sums.ckks", "match.voprf", "psi.join", "linear.vertical", "linear.vertical.score"}
+)
 """Tasks whose outgoing messages are ciphertexts, masked vectors, blinded elements, pseudorandom tags or sums."""
 
 

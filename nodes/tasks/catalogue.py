@@ -12,6 +12,7 @@ from nodes.contract.tasks.match import EVALUATE, TABLE, MatchParameters
 from nodes.contract.tasks.psi import PsiParameters
 from nodes.contract.tasks.sums import SumsParameters
 from nodes.contract.tasks.vertical_linear import VerticalLinearParameters
+from nodes.contract.tasks.vertical_score import VerticalScoreParameters
 from nodes.tasks.spec import Outcome, TableView, TaskContext, TaskSession, TaskSpec
 
 _TUNING = frozenset({"parameter_set", "features", "rounds", "local_steps", "l2_micro", "tolerance_micro"})
@@ -51,6 +52,9 @@ def tasks() -> dict[str, TaskSpec]:
         TaskSpec("psi.join", PsiParameters, _psi, joint=True, party=True),
         TaskSpec(
             "linear.vertical", VerticalLinearParameters, _vertical_linear, free=_VERTICAL_TUNING, joint=True, party=True
+        ),
+        TaskSpec(
+            "linear.vertical.score", VerticalScoreParameters, _vertical_score, free=frozenset({"entities"}), party=True
         ),
     )
     return {spec.name: spec for spec in specs}
@@ -96,3 +100,9 @@ def _vertical_linear(context: TaskContext) -> tuple[TaskSession, Outcome]:
     from nodes.tasks import vertical_linear
 
     return vertical_linear.start(context)
+
+
+def _vertical_score(context: TaskContext) -> tuple[TaskSession, Outcome]:
+    from nodes.tasks import vertical_score
+
+    return vertical_score.start(context)
