@@ -181,9 +181,16 @@ CONTROLS = {
     "important": Controls("important", private_only=True, rows_min=10, cell_min=5),
 }
 """Controls per grade that may be processed at all; core data is not. Numbers: own choice, a grant may ask for more."""
-PRIVATE_TASKS = frozenset({"linear.secagg", "sums.ckks", "index.ckks", "match.voprf", "psi.join", "linear.vertical"})
 PRIVATE_TASKS = frozenset(
-    {"linear.secagg", "sums.ckks", "match.voprf", "psi.join", "linear.vertical", "linear.vertical.score"}
+    {
+        "linear.secagg",
+        "linear.vertical",
+        "linear.vertical.score",
+        "sums.ckks",
+        "index.ckks",
+        "match.voprf",
+        "psi.join",
+    }
 )
 """Tasks whose outgoing messages are ciphertexts, masked vectors, blinded elements, pseudorandom tags or sums."""
 
