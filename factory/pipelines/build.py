@@ -17,6 +17,10 @@ class BuildError(FactoryError):
     code = "pipeline.build"
 
 
+PARTY_BYTES = "party_bytes"
+"""Evidence: bytes that each node sent to other nodes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mechanism:
     """One privacy mechanism of a product.

@@ -29,6 +29,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "sums.ckks": "factory.pipelines.report",
         "index.ckks": "factory.pipelines.index",
         "match.voprf": "factory.pipelines.verification",
+        "psi.join": "factory.pipelines.join",
     }
 )
 """The module of every pipeline, by the name that recipes use. Loaded when it is asked for."""

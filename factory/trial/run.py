@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from factory.bench.measure import Cost, Meter
 from factory.errors import FactoryError, NodeRefusedError
 from factory.files import write_atomic
+from factory.pipelines.build import PARTY_BYTES
 from factory.pipelines.pipeline import Building, pipeline_of
 from factory.pipelines.recipe import Recipe, RecipeError, parse_recipe
 from factory.trial.errors import TrialOutputError, TrialRefusedError, TrialTableError
@@ -207,7 +208,7 @@ def _built(
         return Trial(facts["asked"], facts["p50_ms"], facts["p95_ms"])
 
     pipeline = pipeline_of(recipe)
-    return pipeline.build(
+    built = pipeline.build(
         Building(
             recipe=recipe,
             recipe_bytes=planned.recipe_bytes,
@@ -219,6 +220,9 @@ def _built(
             trial=trial if pipeline.asks else None,
         )
     )
+    for node, sent in built.evidence.get(PARTY_BYTES, {}).items():
+        meter.count_bytes(node, sent)
+    return built
 
 
 def _names(recipe: Recipe) -> dict[str, str]:

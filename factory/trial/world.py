@@ -244,14 +244,13 @@ class World:
         self._await_nodes()
 
     def _start_nodes(self) -> None:
-        texts = [item["column"] for item in self.recipe.parameters.get("fields", ())]
         for node in self.recipe.nodes:
             tables = [
                 {
                     "resource": party.resource,
                     "path": str((self.tables.get(party.resource) or self.tables[node]).absolute()),
                     "columns": list(party.columns),
-                    "text": texts if pipeline_of(self.recipe).asks else [],
+                    "text": _key_columns(self.recipe, node),
                 }
                 for party in self.recipe.parties
                 if party.node == node
@@ -365,6 +364,13 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _key_columns(recipe: Recipe, node: str) -> list[str]:
+    """Return the columns that make a key, which stay text even if they look like numbers."""
+    keys = recipe.parameters.get("keys", {})
+    fields = keys.get(node, ()) if keys else recipe.parameters.get("fields", ()) if pipeline_of(recipe).asks else ()
+    return [item["column"] for item in fields]
 
 
 def _plane(identity: Identity, url: str) -> RelayPlaneSettings:

@@ -333,3 +333,20 @@ def find(mine: Bytes, theirs: Bytes) -> NDArray[np.int64]:
 def _require(holds: bool, expected: str) -> None:
     if not holds:
         raise ValueError(f"expected {expected}")
+
+
+def compile_all() -> None:
+    """Compile every loop, or load it from the cache beside this module; a few seconds the first time."""
+    items = digest_items(np.zeros(128, np.uint8), np.arange(129), bytes(32))
+    codes = np.ascontiguousarray(items[:, :CODE_WORDS])
+    rows = to_rows(to_columns(codes))
+    bins = places(np.ascontiguousarray(items[:, CODE_WORDS]), 1, 256)
+    cuckoo(bins[:8], 256, 1)
+    tags = digest_masked(rows, np.arange(128), codes, codes[0].copy())
+    shuffle(tags, np.ones(128, np.uint64))
+    find(digest_rows(rows, np.arange(128)), tags)
+    append_fields(np.zeros(4, np.uint8), np.arange(5), np.zeros(16, np.uint8), np.arange(0, 12, 3))
+
+
+if __name__ == "__main__":
+    compile_all()
