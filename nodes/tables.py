@@ -29,6 +29,7 @@ from quality.workbooks import header_of, read_sheet
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+    import pyarrow as pa
 
 _SQL_TYPE = {"text": "VARCHAR", "date": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE"}
 _SQL_OPERATOR = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -85,6 +86,24 @@ class GrantedTable:
         with self._opened() as engine:
             frame: pd.DataFrame = engine.execute(query, values).df()
             return frame
+
+    def arrow(self) -> "pa.Table":
+        """Return the same as ``frame`` as an Arrow table; for large tables of text it takes a fifth of the memory.
+
+        Raises:
+            TableError: the table cannot be read as its entry says.
+        """
+        query, values = _query(self.entry, self.use.columns, self.use.row_filter)
+        with self._opened() as engine:
+            return engine.sql(query, params=values).to_arrow_table()
+
+    def state(self) -> bytes:
+        """Return 32 bytes that differ whenever the granted rows may differ; empty where that cannot be known."""
+        stamp = fingerprint(self.entry, self.home)
+        if not stamp or self.consents is not None:
+            return b""
+        use = self.use.model_dump_json()
+        return hashlib.sha256(f"{self.entry.digest_hex}\n{stamp}\n{use}".encode()).digest()
 
     @contextmanager
     def _opened(self) -> Iterator["duckdb.DuckDBPyConnection"]:

@@ -109,6 +109,46 @@ def _append(data: Any, offsets: Any, out: Any, positions: Any) -> None:
 
 
 @_jit
+def _prefix(head: Any, out: Any, positions: Any) -> None:
+    for row in range(positions.shape[0]):
+        place = positions[row]
+        for byte in range(head.shape[0]):
+            out[place + byte] = head[byte]
+        positions[row] = place + head.shape[0]
+
+
+@_jit
+def _firsts(data: Any, offsets: Any, skip: int, bits: int, slots: Any, first: Any) -> None:  # noqa: PLR0917
+    limit = np.uint64((1 << bits) - 1)
+    for row in range(first.shape[0]):
+        start, end = offsets[row], offsets[row + 1]
+        mixed = np.uint64(end - start)
+        for word in range(start + skip, end, 8):
+            value = np.uint64(0)
+            for byte in range(word, min(word + 8, end)):
+                value = (value << np.uint64(8)) | np.uint64(data[byte])
+            mixed = (mixed ^ value) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(32)
+        place = np.int64(_mix(mixed) & limit)
+        first[row] = True
+        while slots[place] >= 0:
+            other = slots[place]
+            begin = offsets[other]
+            equal = offsets[other + 1] - begin == end - start
+            if equal:
+                for byte in range(end - start):
+                    if data[begin + byte] != data[start + byte]:
+                        equal = False
+                        break
+            if equal:
+                first[row] = False
+                break
+            place = (place + 1) & np.int64(limit)
+        if first[row]:
+            slots[place] = row
+
+
+@_jit
 def _flip(block: Any) -> None:
     """Transpose 64 words of 64 bits in place (Hacker's Delight, section 7-3, for 64 bits)."""
     width = 32
@@ -281,6 +321,20 @@ def append_fields(data: Bytes, offsets: NDArray[np.int64], out: Bytes, positions
     _append(data, offsets, out, positions)
 
 
+def prefix(head: bytes, out: Bytes, positions: NDArray[np.int64]) -> None:
+    """Write ``head`` at every position of ``out`` and move the positions on."""
+    _prefix(np.frombuffer(head, np.uint8), out, positions)
+
+
+def firsts(data: Bytes, offsets: NDArray[np.int64], *, skip: int = 0) -> NDArray[np.bool_]:
+    """Return, for every item, whether no earlier one equals it; ``skip`` is a length in which all are alike."""
+    count = len(offsets) - 1
+    bits = max(4, (2 * max(1, count) - 1).bit_length())
+    first = np.empty(count, np.bool_)
+    _firsts(data, offsets, skip, bits, np.full(1 << bits, -1, np.int32), first)
+    return first
+
+
 def to_rows(columns: Words) -> Words:
     """Transpose a bit matrix of shape ``(64 * k, n / 64)`` words (columns) into ``(n, k)`` words (rows)."""
     out = np.empty((columns.shape[1] * 64, columns.shape[0] // 64), np.uint64)
@@ -346,6 +400,8 @@ def compile_all() -> None:
     shuffle(tags, np.ones(128, np.uint64))
     find(digest_rows(rows, np.arange(128)), tags)
     append_fields(np.zeros(4, np.uint8), np.arange(5), np.zeros(16, np.uint8), np.arange(0, 12, 3))
+    prefix(bytes(1), np.zeros(16, np.uint8), np.arange(4))
+    firsts(np.zeros(4, np.uint8), np.arange(5))
 
 
 if __name__ == "__main__":

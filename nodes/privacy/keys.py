@@ -24,6 +24,7 @@ from nodes.privacy.psi_kkrt import Items
 if TYPE_CHECKING:
     import pandas as pd
 
+_HEAD = b"shufang/v1/match"
 _FIELD_BYTES_MAX = 4000
 
 
@@ -44,11 +45,11 @@ class KeyedRows:
     empty: int
 
 
-def keyed_rows(frame: "pd.DataFrame", fields: Sequence[MatchField]) -> KeyedRows:
+def keyed_rows(frame: "pd.DataFrame | pa.Table", fields: Sequence[MatchField]) -> KeyedRows:
     """Return the items of a table.
 
     Args:
-        frame: granted rows.
+        frame: granted rows; an Arrow table takes less time and memory.
         fields: columns and rules of the signed order.
 
     Raises:
@@ -62,15 +63,21 @@ def keyed_rows(frame: "pd.DataFrame", fields: Sequence[MatchField]) -> KeyedRows
     if len(rows) < len(frame):
         columns = [column.filter(pa.array(complete)) for column in columns]
     items = _joined(columns, len(fields))
-    first = _first_of_each(items)
-    if first is None:
+    is_first = kernels.firsts(items.data, items.offsets, skip=len(_HEAD) + 1)
+    if is_first.all():
         return KeyedRows(items, rows, 0, len(frame) - len(rows))
+    first = np.flatnonzero(is_first)
     kept = [column.take(pa.array(first)) for column in columns]
     return KeyedRows(_joined(kept, len(fields)), rows[first], len(rows) - len(first), len(frame) - len(rows))
 
 
-def _texts(column: "pd.Series[Any]") -> Any:
+def _texts(column: Any) -> Any:
     """Return a column as text, numbers as ``nodes.privacy.normalise`` writes them."""
+    if isinstance(column, pa.ChunkedArray):
+        kind = column.type
+        if any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)):
+            return _one(pc.cast(column, pa.large_string()))
+        column = column.to_pandas()
     if column.dtype.kind in "iu":
         return pc.cast(pa.array(column.to_numpy()), pa.large_string())
     if column.dtype.kind == "f":
@@ -84,9 +91,14 @@ def _texts(column: "pd.Series[Any]") -> Any:
             return pa.array(column, pa.large_string(), from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             return pa.array([text_of(value) for value in column.tolist()], pa.large_string())
-    found = pa.array(column.array, from_pandas=True)
-    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-    return pc.cast(found, pa.large_string())
+    return _one(pc.cast(pa.array(column.array, from_pandas=True), pa.large_string()))
+
+
+def _one(column: Any) -> Any:
+    """Return a column in one piece."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
 
 
 def _normalised(column: Any, rules: Sequence[Rule]) -> Any:
@@ -129,7 +141,7 @@ def _buffers(column: Any) -> tuple[kernels.Bytes, NDArray[np.int64]]:
 
 
 def _joined(columns: Sequence[Any], fields: int) -> Items:
-    head = np.frombuffer(b"shufang/v1/match" + bytes([fields]), np.uint8)
+    head = _HEAD + bytes([fields])
     parts = [_buffers(column) for column in columns]
     count = len(columns[0])
     lengths = np.full(count, len(head), np.int64)
@@ -141,21 +153,7 @@ def _joined(columns: Sequence[Any], fields: int) -> Items:
     ends = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
     out = np.empty(int(ends[-1]), np.uint8)
     positions = ends[:-1].copy()
-    for place, byte in enumerate(head.tolist()):
-        out[positions + place] = byte
-    positions += len(head)
+    kernels.prefix(head, out, positions)
     for data, offsets in parts:
         kernels.append_fields(data, offsets, out, positions)
     return Items(out, ends)
-
-
-def _first_of_each(items: Items) -> NDArray[np.int64] | None:
-    """Return the positions of the first item of each kind, or None if all differ."""
-    column = pa.Array.from_buffers(
-        pa.large_binary(), len(items), [None, pa.py_buffer(items.offsets), pa.py_buffer(items.data)]
-    )
-    if pc.count_distinct(column).as_py() == len(items):
-        return None
-    codes = np.asarray(column.dictionary_encode().indices)
-    _, first = np.unique(codes, return_index=True)
-    return np.sort(first)

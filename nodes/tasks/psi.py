@@ -20,7 +20,7 @@ from nodes.contract.messages import RefusalCode
 from nodes.contract.tasks.psi import ROWS, SUITE, PsiParameters
 from nodes.privacy.ot import exactly
 from nodes.tasks.party import Finished, Half, Party, start_party
-from nodes.tasks.spec import Outcome, TaskContext, TaskRefusedError, TaskSession
+from nodes.tasks.spec import LargeTableView, Outcome, TaskContext, TaskRefusedError, TaskSession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,8 +60,8 @@ def keyed_rows_of(context: TaskContext, node_fields: "PsiParameters") -> "KeyedR
     """
     from nodes.privacy.keys import keyed_rows
 
-    table = next(iter(context.tables.values()))
-    keyed = keyed_rows(table.frame(), node_fields.keys[context.node])
+    table = cast("LargeTableView", next(iter(context.tables.values())))
+    keyed = keyed_rows(table.arrow(), node_fields.keys[context.node])
     if len(keyed.items) < max(1, context.grant.thresholds.rows_min):
         raise TaskRefusedError(
             RefusalCode.RESOURCE_ROWS, f"expected at least {context.grant.thresholds.rows_min} rows with distinct keys"

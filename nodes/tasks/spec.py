@@ -23,6 +23,7 @@ from nodes.contract.trust import Actor
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from nodes.tasks.party import PartyRun
 
@@ -67,6 +68,18 @@ class TableView(Protocol):
 
     def frame(self) -> "pd.DataFrame":
         """Return the granted rows and columns; text stays text, numbers are float64 or int64, missing is NaN/None."""
+        ...
+
+
+class LargeTableView(TableView, Protocol):
+    """What party tasks may use besides: for tables of a million rows."""
+
+    def arrow(self) -> "pa.Table":
+        """Return the granted rows and columns as an Arrow table."""
+        ...
+
+    def state(self) -> bytes:
+        """Return 32 bytes that differ whenever the granted rows may differ; empty where that cannot be known."""
         ...
 
 
