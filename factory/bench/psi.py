@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from factory.pipelines.recipe import parse_recipe
 
 ROWS = 2**20
 _NODES = ("east", "west")
+_PREPARED_MAX = 2**16
+_FIGURES = ("cpu_s", "nodes_cpu_s", "wall_s", "bytes_sent")
 
 
 class PsiBenchError(FactoryError):
@@ -37,10 +40,6 @@ def run(*, rows: int | None = None, small: int | None = None) -> dict[str, Any]:
     Raises:
         PsiBenchError: the extra ``vertical`` is missing, or the result is wrong.
     """
-    from factory.federation.parties import run_parties
-    from factory.pipelines.build import uses_of
-    from factory.trial.world import OPERATOR, World
-
     many = ROWS if rows is None else rows
     few = many if small is None else min(small, many)
     compiled = subprocess.run(
@@ -48,40 +47,58 @@ def run(*, rows: int | None = None, small: int | None = None) -> dict[str, Any]:
     )
     if compiled.returncode != 0:
         raise PsiBenchError(compiled.stderr.strip().splitlines()[-1] if compiled.stderr else "no compiled loops")
-    recipe = parse_recipe(_RECIPE)
     with tempfile.TemporaryDirectory(prefix="bench-psi-") as name:
         tables = {"east": Path(name) / "east.parquet", "west": Path(name) / "west.parquet"}
         common = max(1, few // 2)
         _write_table(tables["east"], 0, few)
         _write_table(tables["west"], few - common, few - common + many)
-        with World(recipe, tables) as world:
-            grant, digest, _ = world.grant()
-            session = world.session(grant, digest)
-            pids = {party: process.pid for party, process in world.processes.items()}
-            with Meter({OPERATOR: os.getpid(), **pids}) as meter:
-                results = run_parties(session, "psi.join", recipe.parameters, uses_of(recipe))
-            for node, result in results.items():
-                meter.count_bytes(node, result.bytes_sent)
-    found = {int(result.body["common"]) for result in results.values()}
-    if found != {common}:
-        raise PsiBenchError(f"expected {common} common rows, got {sorted(found)}")
-    cost = meter.cost
-    sent = {node: result.bytes_sent for node, result in results.items()}
-    printed = cost.as_json() | {"bytes_sent": sum(sent.values())}
-    for node, count in sent.items():
-        printed["parties"][node]["bytes_sent"] = count
+        (found,) = _sessions("intersection", tables, common, count=1)
+        more: dict[str, Any] = {}
+        if small is not None and few <= _PREPARED_MAX:
+            offline, online = _sessions("prepared", tables, common, count=2)
+            more = {f"offline_{key}": offline[key] for key in _FIGURES} | {
+                f"prepared_{key}": online[key] for key in _FIGURES
+            }
     return {
         "name": "psi",
         "work": (
             f"which of {few} rows another node has among {many}: KKRT16 over the relay, two node processes, "
             "from the order to the signed statements, tables read from Parquet; processes up, loops compiled before"
+            + ("; offline_ and prepared_: OPRF, first and second session" if more else "")
         ),
-        **printed,
-        "nodes_cpu_s": round(sum(cost.parties[node].cpu_s for node in _NODES), 3),
+        **found,
+        **more,
         "rows": many,
         "small": few,
         "common": common,
     }
+
+
+def _sessions(mode: str, tables: Mapping[str, Path], common: int, *, count: int) -> list[dict[str, Any]]:
+    """Run ``count`` sessions at the same nodes and return the cost of each."""
+    from factory.federation.parties import run_parties
+    from factory.pipelines.build import uses_of
+    from factory.trial.world import OPERATOR, World
+
+    recipe = parse_recipe(_RECIPE.replace('mode = "intersection"', f'mode = "{mode}"'))
+    costs = []
+    with World(recipe, tables) as world:
+        grant, digest, _ = world.grant()
+        for _ in range(count):
+            session = world.session(grant, digest)
+            pids = {party: process.pid for party, process in world.processes.items()}
+            with Meter({OPERATOR: os.getpid(), **pids}) as meter:
+                results = run_parties(session, "psi.join", recipe.parameters, uses_of(recipe))
+            told = {int(result.body["common"]) for result in results.values()}
+            if told != {common}:
+                raise PsiBenchError(f"expected {common} common rows, got {sorted(told)}")
+            printed = meter.cost.as_json()
+            for node, result in results.items():
+                printed["parties"][node]["bytes_sent"] = result.bytes_sent
+            printed["bytes_sent"] = sum(result.bytes_sent for result in results.values())
+            printed["nodes_cpu_s"] = round(sum(meter.cost.parties[node].cpu_s for node in _NODES), 3)
+            costs.append(printed)
+    return costs
 
 
 def _write_table(path: Path, start: int, end: int) -> None:

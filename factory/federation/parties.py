@@ -4,6 +4,7 @@ Privacy: the operator sees states, counts of steps and bytes, and the outcome th
 nodes say to each other goes past it, sealed for them.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ WATCH_S = 5.0
 
 AWAY_MAX = 60
 """How many questions in a row a node may leave without an answer."""
+
+AWAY_S = 1.0
+"""Pause before a node that did not answer is asked again, in seconds."""
 
 OnProgress = Callable[[Mapping[str, Mapping[str, Any]]], None]
 """Told what each node says of its half: state, step, epoch, progress, bytes_sent, bytes_received."""
@@ -93,8 +97,12 @@ def _watch(session: Session, on_progress: OnProgress) -> dict[str, Reply]:
         waiting = [node for node in session.nodes if not _is_done(latest, node)]
         if not waiting:
             return latest
-        # One node may wait for another that has ended, so each is asked anew as soon as any has news.
-        answers = session.step(WATCH, {node: {"wait_ms": int(WATCH_S * 1000)} for node in waiting})
+        asked = {node: {"wait_ms": int(WATCH_S * 1000)} for node in waiting if not away[node]}
+        answers = session.step(WATCH, asked) if asked else {}
+        lost = [node for node in waiting if away[node]]
+        if lost:
+            time.sleep(AWAY_S)
+            answers |= session.repeat(lost)
         for node, answer in answers.items():
             away[node] = _away(answer, away[node])
             if isinstance(answer, Reply):

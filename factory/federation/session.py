@@ -5,7 +5,7 @@ node's decision, step by step. Nothing is kept but the answers' signed envelopes
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -95,6 +95,7 @@ class Session:
     bytes_received: int = 0
     _order_sha256: dict[str, str] = field(default_factory=dict)
     _sequence: dict[str, int] = field(default_factory=dict)
+    _latest: dict[str, tuple[Message, tuple[bytes, ...]]] = field(default_factory=dict)
 
     def open(
         self, task: str, parameters: Mapping[str, Any], resources: Mapping[str, Sequence[ResourceUse]]
@@ -162,7 +163,18 @@ class Session:
                 attachments_sha256=wire.digests(parts[node]),
                 issued_at=self.now(),
             )
+        self._latest |= {node: (request, parts[node]) for node, request in requests.items()}
         return self._ask(self.steps, requests, parts, timeout_s=timeout_s)
+
+    def repeat(self, nodes: Iterable[str], *, timeout_s: float = STEP_TIMEOUT_S) -> dict[str, Answer]:
+        """Send the latest step of each node again, in the same bytes, to learn an answer that stayed out."""
+        latest = {node: self._latest[node] for node in nodes}
+        return self._ask(
+            self.steps,
+            {node: request for node, (request, _) in latest.items()},
+            {node: parts for node, (_, parts) in latest.items()},
+            timeout_s=timeout_s,
+        )
 
     def close(self) -> dict[str, Answer]:
         """End the session at every node it is open at; each answer's attachment is the signed node-run statement."""

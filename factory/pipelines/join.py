@@ -22,12 +22,25 @@ NAME = TASK
 
 _KKRT = Mechanism("psi", "KKRT16 (CCS 2016), figures 2 and 5; base transfers after Chou and Orlandi 2015", SUITE)
 _DH = Mechanism("psi-cardinality", "De Cristofaro, Gasti and Tsudik (CANS 2012), figure 1, ristretto255", SUITE)
+_OPRF = Mechanism("psi-oprf", "Jarecki and Liu (SCN 2010); RFC 9497, mode OPRF, ristretto255-SHA512", SUITE)
 MECHANISMS: Mapping[str, tuple[Mechanism, ...]] = {
     "intersection": (_KKRT,),
     "alignment": (_KKRT,),
     "cardinality": (_DH,),
+    "prepared": (_OPRF,),
 }
 
+_PREPARED = Learns(
+    "receiver",
+    "知道自己的哪些行对方也有、对方的行数，以及对方名录两次之间增减的行数；可就任意主键提问，次数受订单限制。",
+    "which of its own rows the other node has, the size of the other table, and how many rows came and went there "
+    "since its last copy; it may ask about any key, as often as the order allows.",
+)
+_GIVER = Learns(
+    "node",
+    "知道接收方的行数与共有行数，不知道是哪些行。",
+    "the size of the receiver's table and how many rows are common, not which.",
+)
 _OPERATOR = Learns(
     "operator",
     "只知道共有行数（按授权取整）、各方收发字节数；看不到任何主键。",
@@ -40,11 +53,7 @@ LEARNS: Mapping[str, tuple[Learns, ...]] = {
             "知道自己的哪些行对方也有，以及对方的行数。",
             "which of its own rows the other node has, and the size of the other table.",
         ),
-        Learns(
-            "node",
-            "知道接收方的行数与共有行数，不知道是哪些行。",
-            "the size of the receiver's table and how many rows are common, not which.",
-        ),
+        _GIVER,
         _OPERATOR,
     ),
     "alignment": (
@@ -64,6 +73,7 @@ LEARNS: Mapping[str, tuple[Learns, ...]] = {
         ),
         _OPERATOR,
     ),
+    "prepared": (_PREPARED, _GIVER, _OPERATOR),
 }
 
 

@@ -57,7 +57,7 @@ class Prepared:
         key: of the function.
         token: of the table's state this was made from, 32 bytes.
         names: shape ``(n, 16)``: digests of the items under a key derived from ``key``, to know them again.
-        tags: shape ``(n, 12)``, one per item in the same order.
+        tags: shape ``(n, 12)``, one per item; both in the order of the tags' bytes.
     """
 
     key: EvaluationKey
@@ -67,11 +67,6 @@ class Prepared:
 
     def __repr__(self) -> str:
         return "Prepared()"
-
-    @property
-    def sorted_tags(self) -> bytes:
-        """All tags in the order of their bytes, so that nothing tells which item each belongs to."""
-        return np.sort(np.ascontiguousarray(self.tags).view(f"V{TAG_BYTES}").ravel()).tobytes()
 
 
 def prepare(items: Items, token: bytes, before: Prepared | None) -> Prepared:
@@ -98,7 +93,9 @@ def prepare(items: Items, token: bytes, before: Prepared | None) -> Prepared:
     for row in np.flatnonzero(known < 0).tolist():
         value = evaluate_input(key, data[offsets[row] : offsets[row + 1]], mode=OPRF_MODE)
         tags[row] = np.frombuffer(value, np.uint8, TAG_BYTES)
-    return Prepared(key, token, names, tags)
+    # In the order of the tags' bytes, so that nothing tells which item each belongs to.
+    order = np.argsort(tags.view(f"V{TAG_BYTES}").ravel())
+    return Prepared(key, token, names[order], tags[order])
 
 
 def load(path: Path) -> Prepared | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from nodes.contract import canonical
 from nodes.contract.messages import RefusalCode
 from nodes.contract.tasks.psi import ROWS, SUITE, PsiParameters
 from nodes.privacy.ot import exactly
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 JOINS = "joins"
 """Folder of the node's home with the common rows of its sessions."""
+
+PREPARED = "prepared"
+"""Folder of the node's home with the tags of mode ``prepared``."""
 
 _COUNT = "psi.count"
 
@@ -136,10 +140,50 @@ def _answer_count(party: Party, context: TaskContext) -> Finished:
     return _finished(context, _told_count(party, context, parameters))
 
 
+def _ask_prepared(party: Party, context: TaskContext) -> Finished:
+    from nodes.privacy.psi import require_minimum
+    from nodes.privacy.psi_prepared import ask
+
+    parameters = cast(PsiParameters, context.parameters)
+    keyed = keyed_rows_of(context, parameters)
+    (peer,) = party.peers
+    shared = ask(party.channel(peer), keyed.items, _prepared_file(context, parameters, peer))
+    rows = keyed.rows[np.flatnonzero(shared)]
+    require_minimum(len(rows), minimum_of(context, parameters))
+    party.channel(peer).send(_COUNT, len(rows).to_bytes(8, "big"))
+    return _finished(context, len(rows), rows)
+
+
+def _answer_prepared(party: Party, context: TaskContext) -> Finished:
+    from nodes.privacy.psi_prepared import answer, load, prepare, store
+
+    parameters = cast(PsiParameters, context.parameters)
+    path = _prepared_file(context, parameters, context.node)
+    prepared = load(path)
+    state = cast("LargeTableView", next(iter(context.tables.values()))).state()
+    if prepared is None or not state or prepared.token != state:
+        party.progress(preparing=1)
+        prepared = prepare(keyed_rows_of(context, parameters).items, state or bytes(32), prepared)
+        store(path, prepared)
+        party.progress(preparing=0)
+    if len(prepared.tags) < max(1, context.grant.thresholds.rows_min):
+        raise TaskRefusedError(RefusalCode.RESOURCE_ROWS, "expected more rows with distinct keys")
+    answer(party.channel(parameters.receiver), prepared.key, prepared.tags.tobytes())
+    return _finished(context, _told_count(party, context, parameters))
+
+
+def _prepared_file(context: TaskContext, parameters: PsiParameters, holder: str) -> Path:
+    """Return the file for the tags of ``holder``: one per grant, holder and keys, at the holder and at the asker."""
+    keys = canonical.dumps(parameters.model_dump(mode="json", include={"keys", "receiver"}))
+    name = hashlib.sha256(f"{context.order.grant_sha256}\n{holder}\n".encode() + keys).hexdigest()[:32]
+    return Path(context.state_dir).parents[1] / PREPARED / name
+
+
 _HALVES: dict[str, tuple[Half, Half]] = {
     "intersection": (_receive, _give),
     "alignment": (_lead, _follow),
     "cardinality": (_ask_count, _answer_count),
+    "prepared": (_ask_prepared, _answer_prepared),
 }
 
 

@@ -72,7 +72,7 @@ def test_cardinality_leaves_no_rows_anywhere(world):
     assert not any((world.homes[node][0].home / "joins").exists() for node in world.nodes)
 
 
-@pytest.mark.parametrize("mode", ["intersection", "alignment", "cardinality"])
+@pytest.mark.parametrize("mode", ["intersection", "alignment", "cardinality", "prepared"])
 def test_fewer_common_rows_than_the_minimum_end_the_session_at_both(world, mode):
     with pytest.raises(NodeRefusedError) as refused:
         run_parties(world.session(), "psi.join", parameters(mode, rows_min=100), world.resources())
@@ -129,3 +129,20 @@ def test_a_column_that_the_order_does_not_name_is_refused(world):
     with pytest.raises(NodeRefusedError) as refused:
         run_parties(world.session(), "psi.join", chosen, world.resources())
     assert refused.value.refusal_code == "grant.column"
+
+
+def test_a_prepared_side_is_made_once_for_many_sessions(world):
+    chosen = parameters("prepared")
+    first = run_parties(world.session(), "psi.join", chosen, world.resources())
+    common = set(world.tables["node-a"]["id"]) & set(world.tables["node-b"]["id"])
+    assert first["node-a"].body["common"] == len(common) // 5 * 5
+    (path,) = (world.homes["node-b"][0].home / "prepared").iterdir()
+    made = path.stat().st_mtime_ns
+    second = run_parties(world.session(), "psi.join", chosen, world.resources())
+    assert path.stat().st_mtime_ns == made
+    assert second["node-b"].bytes_sent < first["node-b"].bytes_sent
+    assert set(world.tables["node-a"]["id"].to_numpy()[np.load(newest(world, "node-a"))]) == common
+
+
+def newest(world: PartyWorld, node: str):
+    return max((world.homes[node][0].home / "joins").glob("*.npy"), key=lambda path: path.stat().st_mtime_ns)

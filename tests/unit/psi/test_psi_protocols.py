@@ -11,7 +11,7 @@ import pytest
 
 from nodes.contract.errors import BadElementError
 from nodes.contract.tasks.match import MatchField
-from nodes.privacy import kernels, psi, psi_kkrt
+from nodes.privacy import kernels, psi, psi_kkrt, psi_prepared
 from nodes.privacy.keys import keyed_rows
 from nodes.privacy.normalise import inputs
 from nodes.privacy.ot import random_choices, receive_seeds, send_seeds
@@ -308,3 +308,62 @@ def test_a_point_that_is_no_element_is_refused():
 
     with pytest.raises(BadElementError):
         voprf.require_element(b"\xff" * 32)
+
+
+# One side prepared
+
+
+def test_a_prepared_holder_answers_and_its_tags_are_fetched_once(tmp_path):
+    mine, theirs = drawn(40, 300, 17)
+    prepared = psi_prepared.prepare(Items.of(theirs), bytes(32), None)
+
+    def asked(party):
+        return [psi_prepared.ask(party, Items.of(mine), tmp_path / "copy" / "tags").tolist() for _ in range(2)]
+
+    asker, holder = pair(
+        asked, lambda party: [psi_prepared.answer(party, prepared.key, prepared.tags.tobytes()) for _ in range(2)]
+    )
+    assert asker.value == [[item in set(theirs) for item in mine]] * 2
+    assert holder.value == [40, 40]
+    assert [label for label, _ in holder.sent].count("psip.tags") == 1
+
+
+def test_only_new_items_are_evaluated_and_what_was_stored_is_read_again(tmp_path):
+    _, theirs = drawn(1, 100, 1)
+    before = psi_prepared.prepare(Items.of(theirs), bytes(32), None)
+    psi_prepared.store(tmp_path / "folder" / "file", before)
+    again = psi_prepared.load(tmp_path / "folder" / "file")
+    assert again is not None
+    assert (tmp_path / "folder" / "file").stat().st_mode & 0o777 == 0o600
+    after = psi_prepared.prepare(Items.of([*theirs[:-1], b"new"]), bytes(32), again)
+    kept = {tag.tobytes() for tag in before.tags} & {tag.tobytes() for tag in after.tags}
+    assert (after.key, len(kept)) == (before.key, 99)
+    other = psi_prepared.prepare(Items.of([b"%d" % number for number in range(100)]), bytes(32), again)
+    assert other.key != before.key
+    assert repr(again) == "Prepared()"
+
+
+@pytest.mark.parametrize(
+    ("asking", "label", "change", "code"),
+    [
+        (False, "psip.tags", lambda data: bytes(12) + data[12:], "task.protocol"),
+        (False, "psip.evaluated", lambda data: bytes(32) + data[32:], "contract.bad_element"),
+        (False, "psip.evaluated", lambda data: data[32:], "task.protocol"),
+        (False, "psip.hello", lambda data: data[:32] + (2**60).to_bytes(8, "big"), "task.protocol"),
+        (True, "psip.blinded", lambda data: b"\xff" * 32 + data[32:], "contract.bad_element"),
+        (True, "psip.blinded", lambda data: data[:-1], "task.protocol"),
+        (True, "psip.blinded", lambda data: b"", "task.protocol"),
+    ],
+)
+def test_a_malformed_prepared_comparison_is_refused(tmp_path, asking, label, change, code):
+    mine, theirs = drawn(5, 20, 3)
+    prepared = psi_prepared.prepare(Items.of(theirs), bytes(32), None)
+    asker, holder = pair(
+        lambda party: psi_prepared.ask(
+            Twisted(party, label, change) if asking else party, Items.of(mine), tmp_path / "f" / "tags"
+        ),
+        lambda party: psi_prepared.answer(
+            party if asking else Twisted(party, label, change), prepared.key, prepared.tags.tobytes()
+        ),
+    )
+    assert (holder if asking else asker).error[1] == code
