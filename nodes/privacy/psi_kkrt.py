@@ -40,7 +40,7 @@ from nodes.tasks.spec import TaskRefusedError
 COLUMNS = 64 * CODE_WORDS
 BINS_PER_ITEM = 1.27
 BINS_MIN = 256
-BUCKET_ITEMS = 2**18
+BUCKET_ITEMS = 2**17
 SIZE_MAX = 2**27
 """Most items of one side: 134 million."""
 

@@ -236,7 +236,7 @@ def test_two_codes_differ_enough_for_every_session():
 
 
 def test_a_bucket_overflows_with_negligible_probability():
-    size, buckets = 2**20, 4
+    size, buckets = 2**20, 8
     rows = psi_kkrt._bucket_rows(size, buckets)
     mean = size / buckets
     excess = rows - mean
