@@ -9,6 +9,7 @@ from factory.pipelines.recipe import read_recipe
 from nodes.contract.tasks.index import Band, Domain, IndexParameters, Indicator
 from nodes.contract.tasks.linear import LinearParameters, SplitColumn
 from nodes.contract.tasks.match import MatchField, MatchParameters
+from nodes.contract.tasks.psi import PsiParameters
 from nodes.contract.tasks.studies import Study, Variable
 from nodes.contract.tasks.sums import Category, Measure, SumsParameters
 from tests import trials
@@ -32,11 +33,13 @@ SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
         ("index.ckks", Band, "bands."),
         ("match.voprf", MatchParameters, ""),
         ("match.voprf", MatchField, "fields."),
+        ("psi.join", PsiParameters, ""),
+        ("psi.join", MatchField, "keys.*."),
     ],
 )
 def test_the_page_lists_exactly_the_fields_of_the_parameter_class(section, model, prefix):
-    rows = re.findall(r"^\| (`[a-z0-9_.`, ]+`) \|.*\|.*\|.*\|$", SECTIONS[section], re.MULTILINE)
-    named = {name for row in rows for name in re.findall(r"`([a-z0-9_.]+)`", row)}
+    rows = re.findall(r"^\| (`[a-z0-9_.*`, ]+`) \|.*\|.*\|.*\|$", SECTIONS[section], re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([a-z0-9_.*]+)`", row)}
     listed = {name.removeprefix(prefix) for name in named if name.startswith(prefix) and (prefix or "." not in name)}
     assert listed == set(model.model_fields)
 
@@ -61,10 +64,12 @@ def test_the_examples_are_those_that_the_trials_run():
     found = {path.stem: read_recipe(path).pipeline.name for path in trials.EXAMPLES.glob("*.toml")}
     assert found == {
         "index": "index.ckks",
+        "join": "psi.join",
         "model": "linear.secagg",
         "report": "sums.ckks",
         "statistics": "sums.ckks",
         "verification": "match.voprf",
     }
-    run_by = (Path(trials.ROOT) / "tests" / "integration" / "test_try.py").read_text("utf-8")
+    folder = Path(trials.ROOT) / "tests" / "integration"
+    run_by = "".join((folder / name).read_text("utf-8") for name in ("test_try.py", "test_join.py"))
     assert all(f'"{name}.toml"' in run_by for name in found)

@@ -35,7 +35,7 @@ def test_a_recipe_in_another_encoding_is_refused(tmp_path, tables):
 
 def test_an_unknown_pipeline_is_refused_with_those_there_are(tmp_path, tables):
     recipe = trials.changed("model.toml", tmp_path, ("linear.secagg", "linear.magic"))
-    with pytest.raises(RecipeError, match=r"linear\.secagg, sums\.ckks, index\.ckks, match\.voprf, got linear\.magic"):
+    with pytest.raises(RecipeError, match=r"linear\.secagg, .*match\.voprf.*, got linear\.magic"):
         run.plan(recipe, tables)
 
 
