@@ -80,6 +80,13 @@ def test_a_guard_refuses_and_cites(act, change, code):
     assert found.clauses
 
 
+@pytest.mark.parametrize("state", ["responding", "contained", "eradicated"])
+def test_a_notice_goes_to_a_body_that_the_profile_names(state):
+    nobody = replace(GOOD, notified=frozenset({"operator"}))
+    assert isinstance(move("notify", state=state, role="operator", facts=nobody), Refusal)
+    assert move("notify", state=state, role="operator", facts=GOOD).target == state
+
+
 def test_an_incident_with_a_decision_on_persons_is_reported():
     decided = replace(GOOD, touches_persons=True, persons_decision="informed by letter")
     assert isinstance(move("report", state="eradicated", role="operator", facts=decided), Permit)
@@ -90,6 +97,8 @@ def test_a_suspicion_suffices_where_possible_harm_to_persons_counts():
         facts = replace(GOOD, profile=profile, touches_persons=touches)
         found = move("respond", state="suspected", role="operator", facts=facts)
         assert isinstance(found, kind)
+        if isinstance(found, Permit):
+            assert found.target == "responding"
         if isinstance(found, Refusal):
             assert found.code == "incident.unconfirmed"
     running = replace(GOOD, profile=SZ, touches_persons=True, stopped=frozenset())
