@@ -206,6 +206,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the survivors to a file")
     asked = parser.parse_args()
     os.chdir(ROOT)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer to load than the tests take to run
     import pytest  # noqa: F401 - loaded before the forks
 
     survivors, total = [], 0
