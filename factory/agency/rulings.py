@@ -16,6 +16,7 @@ from factory.agency.admission import current_entry
 from factory.agency.catalogue import Catalogue
 from factory.agency.errors import NothingPendingError, RequestRefusedError, SignatureMissingError
 from factory.agency.office import Office
+from factory.agency.standing import Standings
 from factory.files import write_atomic
 from factory.identity import Identity
 from factory.lifecycle.agreement import AgreementFacts
@@ -103,6 +104,9 @@ class Rulings:
             unknown = [name for name in names if not _known(actors, name, role, self._office)]
             if unknown:
                 raise RequestRefusedError("request.party", f"expected admitted parties, {unknown[0]} is no {role} now")
+        closed = Standings(self._office, self._registry).refusal(sender)
+        if closed is not None:
+            raise RequestRefusedError(closed.code, closed.message, closed.clauses)
         waiting = frozenset(
             str(case.document["scenario"])
             for state in ("submitted", "approved")
