@@ -269,6 +269,32 @@ def _ask(
     )
 
 
+@app.command("contribution")
+def contribution_command(
+    worth: Annotated[
+        Path, typer.Argument(help='各组合的成效 JSON：{"": 0.5, "a": 0.6, "a+b": 0.8} | worth per coalition')
+    ],
+    run: Annotated[
+        list[str], typer.Option("--run", help="有签名运行记录的部门 | department with a signed run, repeatable")
+    ],
+    seed: Annotated[int, typer.Option("--seed", help="抽样种子 | seed, beyond ten departments")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """计量各部门贡献 | Measure each department's contribution to a product.
+
+    Example: shufang product contribution worth.json --run node-east --run node-west --run node-north
+    """
+    import json
+
+    from factory.contribution import contribution, worth_from
+
+    table = json.loads(worth.read_bytes())
+    names = sorted({name for key in table for name in key.split("+") if name})
+    made = contribution(names, worth_from(table), runs=run, seed=seed)
+    lines = [f"{name:<20} {made.shapley[name]:8.4f}  {100 * share:6.2f} %" for name, share in made.shares.items()]
+    show(made, as_json=as_json, text="\n".join([made.method, *lines]))
+
+
 @app.command("release")
 def release(
     product: Product,
