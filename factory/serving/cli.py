@@ -130,6 +130,30 @@ def answer(
     show({"feedback": case.id, "state": case.state}, as_json=as_json)
 
 
+@app.command("usage")
+def usage(home: Home, as_json: AsJson = False) -> None:
+    """调用计量：按应用单位、产品、场景 | Calls by client, product and scenario: billable and refused."""
+    with _opened(home) as shop:
+        rows = shop.usage()
+    show(rows, as_json=as_json)
+
+
+@app.command("destinations")
+def destinations(home: Home, resource: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
+    """资源去向：由其形成的产品及每次交付 | Where a resource went: products made from it, and each delivery."""
+    with _opened(home) as shop:
+        rows = shop.destinations(resource)
+    show(rows, as_json=as_json)
+
+
+@app.command("history")
+def history(home: Home, client_id: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
+    """应用单位的申请、审查、密钥与调用 | What a body asked for, what was decided, and its calls."""
+    with _opened(home) as shop:
+        rows = shop.history(client_id)
+    show(rows, as_json=as_json)
+
+
 @app.command("alerts")
 def alerts(home: Home, as_json: AsJson = False) -> None:
     """预警 | Alerts with grade, owner and limit. Exit 1 when one is past its limit."""

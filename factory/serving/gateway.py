@@ -65,6 +65,9 @@ def create_gateway(shop: Shop) -> "FastAPI":
             503, error.code, "the signed status is missing or has expired; nothing is delivered until it is newer"
         )
 
+    summary = "List the products that may be asked for now; public"
+    app.add_api_route("/v1/products", lambda: {"items": shop.listed()}, summary=summary)
+
     @app.get("/v1/products/{product}/files/{name:path}")
     def deliver(product: str, name: str, key: Key = "", scenario: Scenario = "") -> Response:
         """Deliver the client's copy of one file of a product."""

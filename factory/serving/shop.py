@@ -89,8 +89,15 @@ class Shop:
         )
 
     def set_state(self, product: str, state: str, *, by: str, reason: str) -> Case:
-        """Suspend a product on the gateway, put it back, or retire it; the next call meets it."""
+        """Suspend a product on the gateway, put it back, or retire it; the next call meets it.
+
+        Raises:
+            CallRefusedError: it is retired; what is retired stays so, its records are kept.
+        """
         case = self.registry.get(SALE, product[:96])
+        if case.state == "retired":
+            told = f"{product} is retired for good; a new version is released instead"
+            raise CallRefusedError(Refusal("product.retired", told, ("REL-LIFE", "SD-29-1")))
         return self.registry.change(case, state=state, act=self._act(by, f"offer.{state}", reason), now=self._now())
 
     # Clients
@@ -344,6 +351,79 @@ class Shop:
         if refusal is not None:
             raise CallRefusedError(refusal)
         self._event(by, "iteration.close", product[:96], SALE, reason=following)
+
+    # Records
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Return what the public list shows: products whose every link holds now (REL-PUBLISH)."""
+        rows = []
+        for case in self.registry.cases(SALE):
+            offer = Offer.model_validate(case.document)
+            if standing_refusal(offer, case.state, self._status(), self._now()) is None:
+                rows.append(
+                    {
+                        "product": offer.product,
+                        "registration_code": offer.registration_code,
+                        "valid_until": time_text(
+                            min(offer.registration_until, offer.grant_until, offer.agreement_until)
+                        ),
+                        "scenarios": {name: list(types) for name, types in offer.scenarios.items()},
+                        "purpose": offer.purpose,
+                        "terms_version": offer.terms_version,
+                        "terms_sha256": offer.terms_sha256,
+                        "resources": list(offer.resources),
+                    }
+                )
+        return rows
+
+    def ask(self, client_id: str, product: str, *, scenario: str) -> None:
+        """Note that a body asks for a product; screening, decision and key follow under its name (REL-SERVICE).
+
+        Raises:
+            CaseUnknownError: no such product.
+        """
+        self.registry.get(SALE, product[:96])
+        act = Act(client_id, "client", client_id, "client.ask", f"{product} {scenario}"[:500])
+        self.registry.record(act, kind=CLIENT, case_id=client_id, now=self._now())
+
+    def history(self, client_id: str) -> list[dict[str, str]]:
+        """Return what was asked, decided and given to one body, in order (REL-SERVICE)."""
+        keys = [case.id for case in self.registry.cases(KEY) if case.document["client"] == client_id]
+        wanted = {(CLIENT, client_id), *((KEY, key) for key in keys)}
+        return [
+            {name: str(event.body[name]) for name in ("at", "act", "actor", "reason")}
+            for event in self.registry.events()
+            if (event.body["kind"], event.body["case"]) in wanted
+        ]
+
+    def usage(self) -> list[dict[str, Any]]:
+        """Return calls by client, product and scenario: billable ones and refused ones, with bytes sent (SRV-METER)."""
+        keys = {case.id: case.document for case in self.registry.cases(KEY)}
+        totals: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for event in self.registry.events(kind=KEY):
+            held, act = keys.get(str(event.body["case"])), event.body["act"]
+            if held is None or act not in {"call.answered", "call.refused"}:
+                continue
+            name = (str(held["client"]), str(held["product"]), str(held["scenario"]))
+            row = totals.setdefault(
+                name, dict(zip(("client", "product", "scenario"), name, strict=True)) | {"billable": 0, "refused": 0}
+            )
+            row["billable" if act == "call.answered" else "refused"] += 1
+        return [totals[name] for name in sorted(totals)]
+
+    def destinations(self, resource: str) -> list[dict[str, Any]]:
+        """Return where a resource went: products made from it, and every delivery of them (PROV-DEST)."""
+        rows = []
+        for case in self.registry.cases(SALE):
+            offer = Offer.model_validate(case.document)
+            if resource in offer.resources:
+                deliveries = [
+                    {"call": d.id, "client": d.document["client"], "at": d.document["at"], "file": d.document["file"]}
+                    for d in self.registry.cases(DELIVERY)
+                    if d.document["product"] == offer.product
+                ]
+                rows.append({"product": offer.product, "grant": offer.grant, "deliveries": deliveries})
+        return rows
 
     # Alerts
 
