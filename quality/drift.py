@@ -104,9 +104,10 @@ def _bounds(connection: "duckdb.DuckDBPyConnection", column: str) -> tuple[str, 
 
 
 def _texts(connection: "duckdb.DuckDBPyConnection", column: str) -> tuple[str, ...]:
+    name = quoted(column)
     sql = (
-        f"SELECT {_digest('v')} FROM (SELECT {quoted(column)} AS v, count(*) AS n FROM {BATCH}"  # noqa: S608 - as above
-        f" WHERE v IS NOT NULL GROUP BY v HAVING n >= {_TEXT_ROWS_MIN} ORDER BY n DESC, v LIMIT {TEXTS_MAX})"
+        f"SELECT {_digest('cell')} FROM (SELECT {name} AS cell FROM {BATCH} WHERE {name} IS NOT NULL"  # noqa: S608 - as above
+        f" GROUP BY {name} HAVING count(*) >= {_TEXT_ROWS_MIN} ORDER BY count(*) DESC, {name} LIMIT {TEXTS_MAX})"
     )
     return tuple(str(row[0]) for row in connection.execute(sql).fetchall())
 
@@ -118,8 +119,9 @@ def _counts(
     filled, empty = connection.execute(f"SELECT count({name}), count(*) - count({name}) FROM {BATCH}").fetchall()[0]  # noqa: S608 - as above
     if kind == "text":
         sql = (
-            f"SELECT {_digest('v')} AS d, n FROM (SELECT {name} AS v, count(*) AS n FROM {BATCH}"  # noqa: S608 - as above
-            f" WHERE v IS NOT NULL GROUP BY v) WHERE d IN ({', '.join(map(literal, marks)) or 'NULL'})"
+            f"SELECT {_digest('cell')}, times FROM (SELECT {name} AS cell, count(*) AS times FROM {BATCH}"  # noqa: S608 - as above
+            f" WHERE {name} IS NOT NULL GROUP BY {name})"
+            f" WHERE {_digest('cell')} IN ({', '.join(map(literal, marks)) or 'NULL'})"
         )
         known: dict[str, int] = dict(connection.execute(sql).fetchall())
         parts = [int(known.get(mark, 0)) for mark in marks]

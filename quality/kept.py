@@ -1,7 +1,8 @@
 """What the engine keeps of a delivery to judge the next one by; beside the table, never in a report.
 
 One private file per resource: the counts that the last report published (so that the next ones do
-not tell a difference of a few rows, ``quality.suppression``), the number of rows, and the shapes of
+not tell a difference of a few rows, ``quality.suppression``) with how many rows fall into each bucket of a
+hash, the number of rows, and the shapes of
 the columns that rules watch for drift. A file that cannot be read is as none: the delivery is then
 the first, and rules that compare say that they were not assessed.
 """
@@ -50,12 +51,14 @@ class Kept:
 
     Attributes:
         rows: of the table, as published before rounding.
+        buckets: rows per bucket of a hash over all columns, of the delivery that was last shown anew.
         shown: by rule id.
         last: the delivery that was assessed last.
         before: the one before it, with which ``last`` was compared; a second run of ``last`` is compared with it too.
     """
 
     rows: int
+    buckets: tuple[int, ...]
     shown: Mapping[str, Shown]
     last: Delivery
     before: Delivery | None = None
@@ -76,7 +79,10 @@ def load(path: Path) -> Kept | None:
             for name, item in document["shown"].items()
         }
         before = document["before"]
-        return Kept(int(document["rows"]), shown, _delivery(document["last"]), _delivery(before) if before else None)
+        buckets = tuple(map(int, document["buckets"]))
+        return Kept(
+            int(document["rows"]), buckets, shown, _delivery(document["last"]), _delivery(before) if before else None
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -86,6 +92,7 @@ def dumps(kept: Kept) -> bytes:
     document = {
         "version": _VERSION,
         "rows": kept.rows,
+        "buckets": list(kept.buckets),
         "shown": {
             name: {
                 "rule_sha256": item.rule_sha256,
@@ -97,7 +104,7 @@ def dumps(kept: Kept) -> bytes:
         "last": _document(kept.last),
         "before": _document(kept.before) if kept.before else None,
     }
-    return json.dumps(document, ensure_ascii=False, indent=1).encode()
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def _document(delivery: Delivery) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def report_json(
         elements were checked and failed (to the nearest 5, 1 to 4 as "<5") and whether the rule
         holds; the lag of the latest date in days; per watched column how far its distribution
         moved, to the hundredth. A rule whose author puts a value into its arguments learns one bit
-        about it, so suites are reviewed. Counts that moved by fewer than 10 rows since the last
-        report are published as they were; the verdict of a rule and a lag are exact.
+        about it, so suites are reviewed. While fewer than 5 rows of the table have changed, counts
+        are published as they were last shown; the verdict of a rule and a lag are exact.
     """
     small = 0 < assessment.rows < ROWS_MIN
     previous = _previous(assessment.previous)

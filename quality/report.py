@@ -343,7 +343,7 @@ class _Page:
         if self._zh:
             method = (
                 f"本报告只含汇总数：1 至 {cell - 1} 的计数显示为「&lt;{cell}」并按 {cell} 计分，其余计数取整到 {base}，"
-                f"与上次报告相差不足 {move} 行时沿用上次数字；"
+                f"全表变动不足 {move} 行时沿用上次数字；"
                 "不含任何原始取值、取值范围与样例。规则得分 = 1 − 问题数/检查数；"
                 f"维度得分按级别加权（{severities}）；等级：{grades}；"
                 f"综合得分低于 {least}、任一维度低于门限或关键规则不通过即暂停使用；未评估不等于满分。"
@@ -351,8 +351,8 @@ class _Page:
         else:
             method = (
                 f"Aggregates only: a count from 1 to {cell - 1} is shown as &lt;{cell} and scored as {cell}, "
-                f"others are rounded to {base} and stay as in the last report while they moved by fewer than {move} "
-                "rows; no value, bound or sample of the table is in this report. "
+                f"others are rounded to {base} and stay as they were while fewer than {move} rows of the table "
+                "changed; no value, bound or sample of the table is in this report. "
                 f"Rule score = 1 − failing/checked; dimensions are weighted by severity ({severities}); "
                 f"grades: {grades}; a total below {least}, a dimension below its threshold or a failed critical rule "
                 "holds the resource; not assessed is not a full score."

@@ -5,9 +5,10 @@ Pure. Three rules for every count of rows or elements:
 - a count from 1 to 4 is shown as "<5" and enters every rate and score as 5, so that no rate
   gives it back;
 - every other count is rounded to a multiple of 5;
-- a count that moved by fewer than 10 since the last report stays where it was. Rounding alone does
-  not do: one row that takes a count from 7 to 8 takes the figure from 5 to 10, and whoever knows
-  which row is new learns how it was judged.
+- all counts stay as they were shown while fewer than 5 rows of the table have changed since. Rounding
+  alone does not do: one row that takes a count from 7 to 8 takes the figure from 5 to 10, and whoever
+  knows which row is new learns how it was judged. The number of changed rows decides, not the counts, so
+  that the moment at which a figure moves tells nothing of a single row.
 
 A table of fewer than ``ROWS_MIN`` rows publishes no figure at all.
 
@@ -16,13 +17,14 @@ Source:
     checking use thresholds of this kind (docs/reference/quality-report.md states what remains).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 CELL_MIN = 5
 ROUND_BASE = 5
 ROWS_MIN = 10
-MOVE_MIN = 10
-"""A count moves in a report only by as many rows as a table must have to be reported at all."""
+MOVE_MIN = CELL_MIN
+"""The difference of two reports is a count like any other: below 5 it is not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +51,30 @@ class Published:
     small: bool
 
 
-def steady(now: Counts, shown: Counts | None, *, verdict_changed: bool = False) -> Counts:
-    """Return the counts to publish, given the ones that the last report was made from.
+def moved(before: Sequence[int], now: Sequence[int]) -> int:
+    """Return how many rows at least differ between two deliveries.
+
+    Args:
+        before: rows per bucket of a hash over all columns.
+        now: the same of the later delivery, in equally many buckets.
+    """
+    gained = sum(max(0, new - old) for old, new in zip(before, now, strict=True))
+    lost = sum(max(0, old - new) for old, new in zip(before, now, strict=True))
+    return max(gained, lost)
+
+
+def steady(now: Counts, shown: Counts, *, verdict_changed: bool = False) -> Counts:
+    """Return the counts to publish of a delivery that differs by few rows from the one last shown.
 
     Args:
         now: exact counts of this delivery.
-        shown: what the last report showed of the same rule; ``None`` when there was none.
+        shown: what was last shown of the same rule.
         verdict_changed: the rule passes now and failed then, or the other way round; then the failing rows
             are counted anew, since the verdict tells as much.
     """
-    if shown is None:
-        return now
-    rows = _steady(now.rows, shown.rows)
-    missing = min(_steady(now.missing, shown.missing), rows)
-    failing = now.failing if verdict_changed else _steady(now.failing, shown.failing)
-    return Counts(rows, missing, min(failing, rows - missing))
-
-
-def _steady(now: int, shown: int) -> int:
-    return shown if abs(now - shown) < MOVE_MIN else now
+    if not verdict_changed:
+        return shown
+    return Counts(shown.rows, shown.missing, min(now.failing, shown.rows - shown.missing))
 
 
 def rounded(count: int) -> int:

@@ -69,12 +69,12 @@ TEXT: dict[str, tuple[str, str]] = {
     "method": (
         (
             "只含汇总数：1 至 {below} 的计数显示为「<{cell}」并按 {cell} 计分，其余取整到 {base}，"
-            "与上次报告相差不足 {move} 行时沿用上次数字；不含任何原始取值。"
+            "全表变动不足 {move} 行时沿用上次数字；不含任何原始取值。"
             "综合得分低于 {least}、任一维度低于门限或关键规则不通过即暂停使用；未评估不等于满分。"
         ),
         (
             "Aggregates only: counts from 1 to {below} are shown as <{cell} and scored as {cell}, others are rounded "
-            "to {base} and stay as in the last report while they moved by fewer than {move} rows; no value of the "
+            "to {base} and stay as they were while fewer than {move} rows of the table changed; no value of the "
             "table is in this report. A total below {least}, a dimension below its "
             "threshold or a failed critical rule holds the resource; not assessed is not a full score."
         ),

@@ -106,6 +106,20 @@ def test_a_second_run_of_the_same_delivery_is_compared_with_the_one_before_it_ag
     assert [by_id(item, "R-PSI").status for item in (second, third)] == ["fail", "fail"]
 
 
+@pytest.mark.parametrize("name", ["v", "n", "b", "d", "cell", "times", "count", 'a"b'])
+def test_no_name_of_a_column_is_mistaken_for_one_of_ours(tmp_path, name):
+    rules = Suite("s", "1.0.0", {name: "text"}, (drift(name),))
+    before, found = None, None
+    for number, share in enumerate((2, 5)):
+        path = tmp_path / f"{number}.csv"
+        header = '"' + name.replace('"', '""') + '"'
+        path.write_text(header + "\n" + "\n".join("xy"[i % share > 0] for i in range(400)) + "\n", encoding="utf-8")
+        found = assess(source_of(path, delivered_at=NOW + timedelta(days=number)), rules, now=NOW, kept=before)
+        before = found.kept
+    assert by_id(found, "R-PSI").status == "fail"
+    assert by_id(found, "R-PSI").psi == round(psi([200, 200, 0, 0], [80, 320, 0, 0]), 2)
+
+
 def test_few_cells_give_no_index(tmp_path):
     found = deliver(tmp_path, suite(drift("amount")), rows_of(150), rows_of(150))
     assert by_id(found, "R-PSI").reason == "too_few_rows"
@@ -175,7 +189,7 @@ def test_without_what_is_kept_one_row_can_be_told_from_two_reports(tmp_path):
     assert told >= 4
 
 
-def test_rows_that_come_one_by_one_show_only_when_ten_have_come(tmp_path):
+def test_rows_that_come_one_by_one_show_only_when_five_have_come(tmp_path):
     base = with_empty(200, 20)
     later = [[*base, *[(f"n{i}", "1.00", "2026-02-01", "") for i in range(n)]] for n in range(1, 13)]
     seen, before = [], None
@@ -184,13 +198,36 @@ def test_rows_that_come_one_by_one_show_only_when_ten_have_come(tmp_path):
         found = assess(source, suite(FILLED), now=NOW, kept=before)
         before = found.kept
         seen.append(by_id(found, "R-NULL").published.failing)
-    assert seen == [20] * 10 + [30] * 3
+    assert seen == [20] * 5 + [25] * 5 + [30] * 3
+
+
+@pytest.mark.parametrize("target", ["", "甲"])
+def test_the_moment_at_which_a_figure_moves_tells_nothing_of_the_row_that_came_then(tmp_path, target):
+    """Four rows that fail have come and are known; the fifth is the one that somebody wants to know of."""
+    base = with_empty(200, 20)
+    four = [*base, *[(f"n{i}", "1.00", "2026-02-01", "") for i in range(4)]]
+    five = [*four, ("n4", "1.00", "2026-02-01", target)]
+    assert by_id(deliver(tmp_path, suite(FILLED), base, four), "R-NULL").published.failing == 20
+    assert by_id(deliver(tmp_path, suite(FILLED), base, four, five), "R-NULL").published.failing == 25
+
+
+@pytest.mark.parametrize("changed", range(1, 6))
+def test_rows_that_are_altered_in_place_are_counted_too(tmp_path, changed):
+    base = with_empty(200, 22)
+    later = [(a, b, c, "" if 100 <= i < 100 + changed else d) for i, (a, b, c, d) in enumerate(base)]
+    found = deliver(tmp_path, suite(FILLED), base, later)
+    assert by_id(found, "R-NULL").published.failing == (25 if changed == 5 else 20)
+    other = [(a, "7.77" if 100 <= i < 100 + changed else b, c, d) for i, (a, b, c, d) in enumerate(base)]
+    kept_buckets = deliver(tmp_path, suite(FILLED), base, other).kept.buckets
+    assert (kept_buckets == deliver(tmp_path, suite(FILLED), base).kept.buckets) is (changed < 5)
 
 
 def test_a_rule_that_fails_now_and_passed_then_says_how_often(tmp_path):
     strict = Rule("R-NULL", FILLED.type, {"column": "kind"}, "0201", "major", "已填", "Filled")
     found = deliver(tmp_path, suite(strict), with_empty(200, 0), with_empty(200, 8))
     assert (by_id(found, "R-NULL").status, by_id(found, "R-NULL").published.failing) == ("fail", 10)
+    few = by_id(deliver(tmp_path, suite(strict), with_empty(200, 0), with_empty(200, 3)), "R-NULL")
+    assert (few.status, few.published.small) == ("fail", True)
 
 
 def test_another_rule_under_the_same_id_starts_anew(tmp_path):
