@@ -23,11 +23,13 @@ NAME = TASK
 _KKRT = Mechanism("psi", "KKRT16 (CCS 2016), figures 2 and 5; base transfers after Chou and Orlandi 2015", SUITE)
 _DH = Mechanism("psi-cardinality", "De Cristofaro, Gasti and Tsudik (CANS 2012), figure 1, ristretto255", SUITE)
 _OPRF = Mechanism("psi-oprf", "Jarecki and Liu (SCN 2010); RFC 9497, mode OPRF, ristretto255-SHA512", SUITE)
+_UNION = Mechanism("private-id", "Buddhavarapu et al. (ePrint 2020/599), section 3, ristretto255", SUITE)
 MECHANISMS: Mapping[str, tuple[Mechanism, ...]] = {
     "intersection": (_KKRT,),
     "alignment": (_KKRT,),
     "cardinality": (_DH,),
     "prepared": (_OPRF,),
+    "union": (_UNION,),
 }
 
 _PREPARED = Learns(
@@ -74,6 +76,14 @@ LEARNS: Mapping[str, tuple[Learns, ...]] = {
         _OPERATOR,
     ),
     "prepared": (_PREPARED, _GIVER, _OPERATOR),
+    "union": (
+        Learns(
+            "node",
+            "只知道共有行数和对方的行数；对方没有的行以占位行补齐，分不清自己的哪些行对方也有。",
+            "how many rows are common and the size of the other table; dummies fill the list, so not which.",
+        ),
+        _OPERATOR,
+    ),
 }
 
 

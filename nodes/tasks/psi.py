@@ -172,6 +172,16 @@ def _answer_prepared(party: Party, context: TaskContext) -> Finished:
     return _finished(context, _told_count(party, context, parameters))
 
 
+def _join_union(party: Party, context: TaskContext) -> Finished:
+    from nodes.privacy.psi import require_minimum
+    from nodes.privacy.psi_union import join_union
+
+    parameters = cast(PsiParameters, context.parameters)
+    found = join_union(party.channel(party.peers[0]), keyed_rows_of(context, parameters))
+    require_minimum(found.common, minimum_of(context, parameters))
+    return _finished(context, found.common, found.rows)
+
+
 def _prepared_file(context: TaskContext, parameters: PsiParameters, holder: str) -> Path:
     """Return the file for the tags of ``holder``: one per grant, holder and keys, at the holder and at the asker."""
     keys = canonical.dumps(parameters.model_dump(mode="json", include={"keys", "receiver"}))
@@ -184,6 +194,7 @@ _HALVES: dict[str, tuple[Half, Half]] = {
     "alignment": (_lead, _follow),
     "cardinality": (_ask_count, _answer_count),
     "prepared": (_ask_prepared, _answer_prepared),
+    "union": (_join_union, _join_union),
 }
 
 

@@ -33,7 +33,7 @@ def registers(folder: Path, first: int = 400, second: int = 500, common: int = 1
     return {"east": east, "west": west}
 
 
-@pytest.mark.parametrize("mode", ["alignment", "intersection", "cardinality", "prepared"])
+@pytest.mark.parametrize("mode", ["alignment", "intersection", "cardinality", "prepared", "union"])
 def test_the_command_joins_two_files_and_prints_what_it_cost(tmp_path, mode):
     recipe = changed("join.toml", tmp_path, ('mode = "alignment"', f'mode = "{mode}"'))
     done = subprocess.run(

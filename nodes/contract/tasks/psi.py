@@ -5,6 +5,8 @@ Modes, and what each reveals beyond the sizes of the sets (``nodes.privacy`` has
 ``intersection``   the receiver learns which of its rows the other node has; the other node learns how many
 ``alignment``      every node learns which of its rows all have, in one random order, for training
 ``cardinality``    the receiver learns how many, neither learns which; the other node is told how many
+``union``          both nodes get one list of names for all rows, with dummies where they have none: neither learns
+                   which of its rows are common, both learn how many
 ``prepared``       as ``intersection``, for a receiver with few rows: the other node's side is computed once and kept
 """
 
@@ -20,7 +22,7 @@ SUITE = "kkrt16-ristretto255-blake2b-v1"
 ROWS = "rows"
 """Name of the output that stays at a node: positions of its common rows."""
 
-Mode = Literal["intersection", "alignment", "cardinality", "prepared"]
+Mode = Literal["intersection", "alignment", "cardinality", "prepared", "union"]
 
 
 class PsiParameters(Part):

@@ -11,7 +11,7 @@ import pytest
 
 from nodes.contract.errors import BadElementError
 from nodes.contract.tasks.match import MatchField
-from nodes.privacy import kernels, psi, psi_kkrt, psi_prepared
+from nodes.privacy import kernels, psi, psi_kkrt, psi_prepared, psi_union
 from nodes.privacy.keys import keyed_rows
 from nodes.privacy.normalise import inputs
 from nodes.privacy.ot import random_choices, receive_seeds, send_seeds
@@ -367,3 +367,57 @@ def test_a_malformed_prepared_comparison_is_refused(tmp_path, asking, label, cha
         ),
     )
     assert (holder if asking else asker).error[1] == code
+
+
+# One list for all rows
+
+
+def test_a_union_has_one_order_and_a_dummy_where_a_side_has_no_row():
+    mine, theirs = drawn(40, 30, 12)
+    one, other = pair(
+        lambda party: psi_union.join_union(party, table(mine)), lambda party: psi_union.join_union(party, table(theirs))
+    )
+    left, right = one.value.rows.tolist(), other.value.rows.tolist()
+    assert (one.value.common, other.value.common, len(left), len(right)) == (12, 12, 58, 58)
+    both = [(mine[a], theirs[b]) for a, b in zip(left, right, strict=True) if a >= 0 and b >= 0]
+    assert len(both) == 12
+    assert all(a == b for a, b in both)
+    assert sorted(row for row in left if row >= 0) == list(range(40))
+    assert sorted(row for row in right if row >= 0) == list(range(30))
+    assert all(a >= 0 or b >= 0 for a, b in zip(left, right, strict=True))
+
+
+def test_nothing_a_side_receives_is_the_image_of_a_row_of_its_own_in_the_clear():
+    # What would tell which rows are common: an element of the peer's that this side can tie to one row of its own.
+    mine, theirs = drawn(20, 20, 10)
+    one, _ = pair(
+        lambda party: psi_union.join_union(party, table(mine)),
+        lambda party: psi_union.join_union(party, table(theirs)),
+        keep_received=True,
+    )
+    received = dict(one.received)
+    assert received["psiu.mixed"] == b"".join(sorted(received["psiu.mixed"][at : at + 32] for at in range(0, 640, 32)))
+    foreign = {received["psiu.foreign"][at : at + 32] for at in range(0, len(received["psiu.foreign"]), 32)}
+    named = {received["psiu.named"][at : at + 32] for at in range(0, 640, 32)}
+    assert len(foreign) == 10
+    assert not foreign & named
+
+
+@pytest.mark.parametrize(
+    ("label", "change", "code"),
+    [
+        ("psiu.own", lambda data: data[:32] + data[:-32], "task.protocol"),
+        ("psiu.own", lambda data: b"\xff" * 32 + data[32:], "contract.bad_element"),
+        ("psiu.named", lambda data: data[32:], "task.protocol"),
+        ("psiu.named", lambda data: data[:32] + data[:-32], "task.protocol"),
+        ("psiu.foreign", lambda data: data[32:], "task.protocol"),
+        ("psiu.finished", lambda data: data[:32] + data[:-32], "task.protocol"),
+    ],
+)
+def test_a_malformed_union_is_refused(label, change, code):
+    mine, theirs = drawn(12, 10, 4)
+    one, _ = pair(
+        lambda party: psi_union.join_union(party, table(mine)),
+        lambda party: psi_union.join_union(Twisted(party, label, change), table(theirs)),
+    )
+    assert one.error[1] == code
