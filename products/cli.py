@@ -61,6 +61,9 @@ def verify_command(
     profile: Annotated[
         str, typer.Option("--profile", help="gm：须有国密签名。gm asks for SM2 signatures throughout.")
     ] = "standard",
+    shapes: Annotated[
+        bool, typer.Option("--shapes", help="另由第二引擎核对。Run the agency's shapes in a second engine too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="输出 JSON。Print JSON.")] = False,
     lang: Annotated[str, typer.Option("--lang", help="zh 或 en。zh or en.")] = "zh",
 ) -> None:
@@ -81,7 +84,8 @@ def verify_command(
     from products.verify import verify
 
     wanted: Literal["standard", "gm"] = "gm" if profile == "gm" else "standard"
-    report = verify(package, root_sha256=root_sha256, fresh_trust=trust, now=datetime.now(UTC), profile=wanted)
+    now = datetime.now(UTC)
+    report = verify(package, root_sha256=root_sha256, fresh_trust=trust, now=now, profile=wanted, with_shapes=shapes)
     if as_json:
         typer.echo(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
     else:

@@ -30,8 +30,9 @@ ACTORS = "actors.json"
 STATUS = "status.json"
 RELEASE_POLICY = "release-policy.json"
 TLOG_POLICY = "tlog-policy.txt"
+POLICY_SHAPES = "policy-shapes.ttl"
 TARGETS = (ACTORS, STATUS, RELEASE_POLICY, TLOG_POLICY)
-"""Targets that a package carries; a live repository may have more."""
+"""Targets that a package carries, with ``policy-shapes.ttl`` where there is one; a live repository may have more."""
 
 ROOT_NAME = re.compile(r"metadata/([1-9][0-9]{0,3})\.root\.json")
 TIMESTAMP = "metadata/timestamp.json"
@@ -50,6 +51,7 @@ class TrustData:
         expires: expiry by role.
         files: paths of the repository that were used, relative to its folder.
         actors, status, release_policy, tlog_policy: the targets.
+        policy_shapes: shapes for a second engine, or None.
         release_policy_sha256: digest of the policy's file.
     """
 
@@ -62,6 +64,7 @@ class TrustData:
     release_policy: ReleasePolicy
     release_policy_sha256: str
     tlog_policy: TlogPolicy
+    policy_shapes: bytes | None = None
 
     def require_current(self, moment: datetime) -> None:
         """Check that no role had expired at ``moment``.
@@ -92,8 +95,12 @@ def needed_files(files: Mapping[str, bytes]) -> list[str]:
             wanted.append(targets := f"metadata/{targets_meta.version}.targets.json")
             if targets in files:
                 signed = _parse(files[targets], Targets).signed
-                wanted += [target_path(name, _sha256_of(_target(signed, name))) for name in TARGETS]
+                wanted += [target_path(name, _sha256_of(_target(signed, name))) for name in _carried(signed)]
     return wanted
+
+
+def _carried(targets: Targets) -> tuple[str, ...]:
+    return (*TARGETS, POLICY_SHAPES) if POLICY_SHAPES in targets.targets else TARGETS
 
 
 def target_path(name: str, sha256: str) -> str:
@@ -126,7 +133,7 @@ def open_repository(files: Mapping[str, bytes], *, root_sha256: str) -> TrustDat
         raise UntrustedError("expected metadata of the versions that timestamp and snapshot name")
     if targets.delegations is not None:
         raise UntrustedError("expected targets without delegations")
-    content = {name: _target_bytes(files, targets, name, used) for name in TARGETS}
+    content = {name: _target_bytes(files, targets, name, used) for name in _carried(targets)}
     roles: dict[str, Signed] = {"root": root, "timestamp": timestamp, "snapshot": snapshot, "targets": targets}
     return TrustData(
         root_sha256=root_sha256,
@@ -138,6 +145,7 @@ def open_repository(files: Mapping[str, bytes], *, root_sha256: str) -> TrustDat
         release_policy=read_target(ReleasePolicy, RELEASE_POLICY, content[RELEASE_POLICY]),
         release_policy_sha256=hashlib.sha256(content[RELEASE_POLICY]).hexdigest(),
         tlog_policy=TlogPolicy.from_bytes(content[TLOG_POLICY]),
+        policy_shapes=content.get(POLICY_SHAPES),
     )
 
 

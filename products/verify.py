@@ -15,7 +15,7 @@ from products.errors import ProductError
 from products.fields import time_text
 from products.package.reading import PackageFiles, read_package, read_trust
 from products.repository import TrustData, open_repository
-from products.verification import bagging, derived, earlier, evidence, rules, second, signers, sm2, status
+from products.verification import bagging, derived, earlier, evidence, rules, second, shapes, signers, sm2, status
 from products.verification.checks import Check, CheckList
 from products.verification.evidence import Joint
 from products.verification.facts import Facts, releases
@@ -98,6 +98,7 @@ def verify(
     fresh_trust: Path | None,
     now: datetime,
     profile: Literal["standard", "gm"] = "standard",
+    with_shapes: bool = False,
 ) -> Report:
     """Verify a package.
 
@@ -108,9 +109,10 @@ def verify(
         fresh_trust: folder of a current copy of the agency's trust repository, for the status.
         now: current time, aware.
         profile: ``gm`` asks for SM2 signatures whatever the agency's policy says.
+        with_shapes: run the agency's shapes in a second engine too (extra ``shapes``).
     """
     run = _Run(CheckList(), package, root_sha256, fresh_trust, now)
-    run.profile = profile
+    run.profile, run.with_shapes = profile, with_shapes
     return run.report()
 
 
@@ -123,7 +125,7 @@ class _Run:
         self.checks, self.package, self.fresh_folder, self.now = checks, package, fresh, now
         self.is_pinned, self.root_sha256 = root_sha256 is not None, root_sha256 or ""
         self.facts: Facts | None = None
-        self.profile = "standard"
+        self.profile, self.with_shapes = "standard", False
         self.standing = status.Standing(is_known=False, state="valid")
 
     def report(self) -> Report:
@@ -220,6 +222,10 @@ class _Run:
         for code, rule in rules.RULES.items():
             with self.checks.guard(code):
                 self.checks.found(code, list(rule(facts)), rules.evidence_of(code, facts))
+        if not self.with_shapes:
+            self.checks.skipped("rule.shapes", "not asked for: pass --shapes")
+        else:
+            shapes.check_shapes(facts, self.trust.policy_shapes, self.checks, is_pinned=self.is_pinned)
         with self.checks.guard("rule.previous"):
             before = facts.release.product.previous
             found = list(earlier.previous_problems(facts, self.trust))

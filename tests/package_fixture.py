@@ -44,6 +44,7 @@ from products.log import (
 from products.package import bag, interop, paths
 from products.package.payload import Payload, ProductDescription, Source, build_payload
 from products.package.writing import SignedStatement, write_package
+from products.policy_shapes import DEFAULT_SHAPES
 from products.trust import DEFAULT_RELEASE_POLICY, REVIEW_PROPERTIES, ReleasePolicy
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -139,6 +140,7 @@ class Trust:
     )
     status: list[dict[str, Any]] = field(default_factory=list)
     policy: ReleasePolicy = DEFAULT_RELEASE_POLICY
+    shapes: bytes = DEFAULT_SHAPES
     version: int = 1
     issued: datetime = RELEASED - timedelta(hours=1)
     root_versions: int = 1
@@ -165,6 +167,7 @@ class Trust:
             "status.json": canonical.dumps({"version": 1, "items": self.status}),
             "release-policy.json": self.policy.to_bytes(),
             "tlog-policy.txt": tlog_policy(),
+            "policy-shapes.ttl": self.shapes,
             "ca.crt": b"a target that packages do not carry\n",
         }
         (folder / "metadata").mkdir(parents=True)

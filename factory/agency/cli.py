@@ -189,6 +189,7 @@ def init(
     from factory.identity import TRUST_PUBLIC
     from factory.law.profile import known_code
     from nodes.contract.signing import sha256_hex
+    from products.policy_shapes import DEFAULT_SHAPES
     from products.trust import DEFAULT_RELEASE_POLICY
 
     office = create_office(
@@ -202,6 +203,7 @@ def init(
         root_folders=root_folder,
         release_policy=DEFAULT_RELEASE_POLICY.to_bytes(),
         tlog_policy=tlog_policy.read_bytes() if tlog_policy else b"quorum none\n",
+        policy_shapes=DEFAULT_SHAPES,
         passphrase_file=passphrase_file,
         root_passphrases=root_passphrase_file or (),
         jurisdiction=known_code(jurisdiction),

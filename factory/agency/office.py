@@ -36,8 +36,16 @@ from nodes.contract.enrolment import Admission, Enrolment, open_enrolment
 from nodes.contract.messages import parse
 from nodes.contract.trust import Actors, Role, Status, StatusItem
 
-TARGETS = ("actors.json", "status.json", "release-policy.json", "tlog-policy.txt", "ca.crt", "he-public-key.json")
-"""Targets the office publishes; the last is optional (docs/reference/trust.md)."""
+TARGETS = (
+    "actors.json",
+    "status.json",
+    "release-policy.json",
+    "tlog-policy.txt",
+    "ca.crt",
+    "policy-shapes.ttl",
+    "he-public-key.json",
+)
+"""Targets the office publishes; the last two are optional (docs/reference/trust.md)."""
 
 _RESPONSES = "responses"
 _Act = Callable[[Actors], Actors | admission.AdmissionRefusal]
@@ -267,6 +275,7 @@ def create_office(
     root_folders: Sequence[Path],
     release_policy: bytes,
     tlog_policy: bytes,
+    policy_shapes: bytes = b"",
     passphrase_file: Path | None = None,
     root_passphrases: Sequence[Path | None] = (),
     jurisdiction: Code = "NATIONAL",
@@ -286,6 +295,7 @@ def create_office(
         root_folders: three folders for the root keys, to be taken offline afterwards.
         release_policy: target ``release-policy.json``.
         tlog_policy: target ``tlog-policy.txt``.
+        policy_shapes: target ``policy-shapes.ttl``, if there is to be one.
         passphrase_file: encrypts the agency's keys at rest; made if it is not there.
         root_passphrases: the same for the folders of root keys, one each.
         jurisdiction: profile that law.toml starts from.
@@ -333,6 +343,7 @@ def create_office(
         "release-policy.json": release_policy,
         "tlog-policy.txt": tlog_policy,
         "ca.crt": ca.certificate_pem,
+        **({"policy-shapes.ttl": policy_shapes} if policy_shapes else {}),
     }
     trust_repository.stage(office.trust_folder, empty, now=moment)
     for enrolment in ((home / "enrolment.json").read_bytes(), *registrars):

@@ -62,6 +62,7 @@ TITLES: dict[str, tuple[int, str, str]] = {
         "nothing was suspended, revoked or superseded at the release",
     ),
     "rule.form": (7, "产品文件符合其形态", "the product's files fit its form"),
+    "rule.shapes": (8, "机构签发的形状规则由第二引擎核对一致", "the agency's shapes hold in a second engine, if asked"),
     "status.trust": (9, "有新的信任数据", "fresh trust data is at hand"),
     "status.keys": (9, "按最新名册密钥仍然有效", "by the latest list the keys still count"),
     "status.force": (9, "未被暂停、撤销或替代", "nothing is suspended, revoked or superseded"),
@@ -98,6 +99,7 @@ class CheckList:
     _problems: dict[str, list[str]] = field(default_factory=dict)
     _evidence: dict[str, str] = field(default_factory=dict)
     _warnings: set[str] = field(default_factory=set)
+    _skipped: set[str] = field(default_factory=set)
 
     def passed(self, code: str, evidence: str) -> None:
         """Record that a check held."""
@@ -111,6 +113,11 @@ class CheckList:
     def warned(self, code: str, evidence: str) -> None:
         """Record what does not make the package invalid, but leaves a question open."""
         self._warnings.add(code)
+        self._evidence[code] = evidence
+
+    def skipped(self, code: str, evidence: str) -> None:
+        """Record a check that nobody asked for."""
+        self._skipped.add(code)
         self._evidence[code] = evidence
 
     def found(self, code: str, problems: Sequence[str], evidence: str) -> bool:
@@ -157,6 +164,8 @@ class CheckList:
             problems = self._problems[code]
             more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
             outcome, evidence = "failed", "; ".join(problems[:5]) + more
+        elif code in self._skipped:
+            evidence = self._evidence[code]
         elif code in self._evidence:
             outcome, evidence = ("warning" if code in self._warnings else "ok"), self._evidence[code]
         return Check(code, step, title_zh, title_en, outcome, evidence)

@@ -381,3 +381,75 @@ def test_a_signature_before_the_compromise_counts(fresh: Path, tmp_path: Path) -
     draft = fixture.honest("model")
     actor("node-east", compromised_since=time_text(RELEASED + timedelta(hours=1)))(draft)
     assert check(fixture.write(draft, tmp_path), fresh).exit_code == 0
+
+
+SHAPED = (
+    "expired grant",
+    "grant not yet begun",
+    "wrong purpose",
+    "wrong scenario",
+    "ungranted task",
+    "another form than granted",
+    "extra column",
+    "ungranted resource version",
+    "resource without a statement",
+    "another data set than stated",
+    "overspent budget",
+    "budget that runs backwards",
+    "over-used grant",
+    "a use that was not counted",
+    "quality below the grant",
+    "quality improved in the run",
+    "missing node statement",
+    "participant left out",
+    "too few contributors",
+    "reviewers of one organisation",
+    "reviewer of the operator's organisation",
+    "reviewer of a department",
+    "self-reviewed by the operator",
+    "release by one registrar",
+    "registrar signed first",
+    "another operator beside the grant's",
+    "cancelled resource registration",
+    "validity beyond the grant",
+)
+"""Insiders whom the agency's shapes catch as well, in an engine that others wrote."""
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_the_second_engine_catches_the_insider_too(name: str, fresh: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyshacl")
+    draft = fixture.honest("model")
+    INSIDERS[name][0](draft)
+    package = fixture.write(draft, tmp_path)
+    report = verify(package, root_sha256=fixture.root_sha256(), fresh_trust=fresh, now=fixture.NOW, with_shapes=True)
+    assert {INSIDERS[name][1], "rule.shapes"} <= {c.code for c in report.failures}
+
+
+def test_the_second_engine_agrees_that_the_honest_package_is_valid(fresh: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyshacl")
+    package = fixture.write(fixture.honest("model"), tmp_path)
+    report = verify(package, root_sha256=fixture.root_sha256(), fresh_trust=fresh, now=fixture.NOW, with_shapes=True)
+    assert (report.verdict, [c.evidence for c in report.failures]) == ("valid", [])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'sf:X sh:sparql [ sh:select "SELECT $this WHERE { SERVICE <http://127.0.0.1:1/> { ?a ?b ?c } }" ] .',
+        "<urn:x> <http://www.w3.org/2002/07/owl#imports> <http://127.0.0.1:1/> .",
+    ],
+)
+def test_shapes_that_reach_outside_are_refused(line: str, tmp_path: Path) -> None:
+    draft = fixture.honest("model")
+    draft.trust.shapes += line.encode()
+    fresh = draft.trust.fresh().write(tmp_path / "fresh")
+    package = fixture.write(draft, tmp_path / "p")
+    report = verify(package, root_sha256=fixture.root_sha256(), fresh_trust=fresh, now=fixture.NOW, with_shapes=True)
+    assert [c.code for c in report.failures] == ["rule.shapes"]
+
+
+def test_shapes_do_not_run_under_a_root_that_is_not_pinned(fresh: Path, tmp_path: Path) -> None:
+    package = fixture.write(fixture.honest("model"), tmp_path)
+    report = verify(package, root_sha256=None, fresh_trust=fresh, now=fixture.NOW, with_shapes=True)
+    assert (report.verdict, next(c.outcome for c in report.checks if c.code == "rule.shapes")) == ("unknown", "warning")
