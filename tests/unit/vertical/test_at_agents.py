@@ -141,3 +141,36 @@ def test_agents_train_keep_their_parts_and_state_their_runs(tmp_path):
         assert told[-1][A]["progress"]["round"] == 4
     finally:
         world.close()
+
+
+@pytest.mark.slow
+def test_three_parties_train_what_two_would(tmp_path):
+    joined = tables()
+    names = {A: ["a0", "a1"], B: ["b0"], "node-c": ["b1"]}
+    held = {
+        A: joined[A],
+        B: joined[B][["id", "b0"]],
+        "node-c": joined[B][["id", "b1"]].sample(frac=1.0, random_state=4),
+    }
+    spec = {"linear.vertical": tasks()["linear.vertical"]}
+    world = PartyWorld(tmp_path, held, spec)
+    try:
+        wanted = {
+            "label_party": A,
+            "label": {"column": "y", "operator": "eq", "values": [1]},
+            "keys": {node: [{"column": "id"}] for node in names},
+            "features": names,
+            "rounds": 10,
+            "degree": 3,
+            "l2_micro": 50_000,
+        }
+        found = run_parties(world.session(), "linear.vertical", wanted, world.resources())
+        assert {result.body["rounds"] for result in found.values()} <= set(range(5, 11))
+        weights = {}
+        for node, result in found.items():
+            document = model_parts.load(str(world.homes[node][0].parts), result.body["part_sha256"])
+            weights |= {item["name"]: float.fromhex(item["weight"]) for item in document["features"]}
+        assert all(0.3 < weight < 1.2 for weight in weights.values())  # all four weigh the same in the drawn table
+        assert max(weights.values()) - min(weights.values()) < 0.5
+    finally:
+        world.close()
