@@ -20,8 +20,8 @@ from nodes.privacy.vertical_ckks import Fixed, agree, pack, unpack
 from nodes.tasks.linear_rows import split
 from nodes.tasks.spec import TaskRefusedError
 
-RESIDUAL_MAX = {"logistic": 1.6, "linear": 20.0}
-"""Largest absolute residual: the polynomial strays by less than 0.1 from σ; linear targets are clipped."""
+LOGISTIC_RESIDUAL_MAX = 1.6
+"""Largest absolute residual of a logistic model: the polynomial lies within (-0.6, 0.6)."""
 
 BALANCED_WEIGHT_MAX = 8.0
 """Largest weight of a row when classes are balanced."""
@@ -86,7 +86,9 @@ def fixed_for(parameters: VerticalLinearParameters, rows: int) -> Fixed:
     Raises:
         TaskRefusedError: too many rows.
     """
-    largest = RESIDUAL_MAX[parameters.model] * (BALANCED_WEIGHT_MAX if parameters.balanced else 1.0)
+    largest = LOGISTIC_RESIDUAL_MAX * (BALANCED_WEIGHT_MAX if parameters.balanced else 1.0)
+    if parameters.model == "linear":
+        largest = TARGET_MAX + parameters.polynomial.half_width
     try:
         return agree(rows=rows, levels=parameters.levels, column_max=max(parameters.winsor, 1.0), residual_max=largest)
     except ValueError as error:

@@ -2,13 +2,15 @@
 
 σ(z) ≈ ½ + Σ c_k·(z/R)^k over odd k, the least squares fit on [-R, R]. Each of P parties clips its own
 part of a row's score to ±R/P before it encrypts or adds it, so no row ever leaves the interval,
-whatever the weights do.
+whatever the weights do; R grows with the number of parties.
 
 Source:
     Kim, Song, Wang, Xia, Jiang, "Secure Logistic Regression Based on Homomorphic Encryption",
     JMIR Med. Inform. 6(2), 2018, section "Polynomial approximation" (least squares, degree 3 and 7 on [-8, 8]).
 """
 
+import functools
+import math
 from dataclasses import dataclass
 
 
@@ -34,8 +36,6 @@ class OddPolynomial:
 
 def _fit(half_width: int, terms: int) -> tuple[float, ...]:
     """Return the least squares fit of σ(R·u) - ½ on a fixed grid, by normal equations in plain float64."""
-    import math
-
     grid = [place / 400 for place in range(1, 401)]
     powers = [[u ** (2 * term + 1) for term in range(terms)] for u in grid]
     wanted = [1.0 / (1.0 + math.exp(-half_width * u)) - 0.5 for u in grid]
@@ -59,11 +59,20 @@ def _fit(half_width: int, terms: int) -> tuple[float, ...]:
     return tuple(solved)
 
 
-IDENTITY = OddPolynomial(half_width=8, coefficients=(8.0,), levels=1)
-"""Of a linear regression: the score itself."""
+_SHARE = {3: 3, 7: 4}
+"""Of each party, in logits, by degree: narrow enough that the polynomial of two parties stays close to σ."""
 
-SIGMOIDS = {
-    3: OddPolynomial(half_width=6, coefficients=_fit(6, 2), levels=2),
-    7: OddPolynomial(half_width=8, coefficients=_fit(8, 4), levels=3),
-}
-"""By degree. Of degree 3 on ±6 the error stays below 0.09, of degree 7 on ±8 below 0.04."""
+
+@functools.cache
+def sigmoid(degree: int, parties: int) -> OddPolynomial:
+    """Return the polynomial of this degree for so many parties.
+
+    For two parties the error stays below 0.09 with degree 3 on ±6, and below 0.04 with degree 7 on ±8.
+    """
+    half_width = _SHARE[degree] * parties
+    return OddPolynomial(half_width, _fit(half_width, (degree + 1) // 2), {3: 2, 7: 3}[degree])
+
+
+def identity(parties: int) -> OddPolynomial:
+    """Return the polynomial of a linear regression: the score itself."""
+    return OddPolynomial(half_width=4 * parties, coefficients=(4.0 * parties,), levels=1)

@@ -29,7 +29,7 @@ from nodes.contract.messages import Condition, Name, Part, Text
 from nodes.contract.parameters import CKKS_VERTICAL, MICRO
 from nodes.contract.tasks.linear import SplitColumn
 from nodes.contract.tasks.match import MatchField
-from nodes.contract.tasks.sigmoid import IDENTITY, SIGMOIDS, OddPolynomial
+from nodes.contract.tasks.sigmoid import OddPolynomial, identity, sigmoid
 
 TASK = "linear.vertical"
 
@@ -113,7 +113,8 @@ class VerticalLinearParameters(Part):
     @property
     def polynomial(self) -> OddPolynomial:
         """What stands for the sigmoid."""
-        return IDENTITY if self.model == "linear" else SIGMOIDS[self.degree]
+        parties = len(self.features)
+        return identity(parties) if self.model == "linear" else sigmoid(self.degree, parties)
 
     @property
     def has_metrics(self) -> bool:
@@ -145,11 +146,6 @@ class VerticalLinearParameters(Part):
         of that still converged in every case tried and is faster.
         """
         return max(1.0, 0.75 * len(self.features))
-
-    @property
-    def score_max(self) -> float:
-        """Largest absolute value of one party's part of a row's score."""
-        return self.polynomial.half_width / len(self.features)
 
     def key_columns(self, node: str) -> tuple[str, ...]:
         """Columns of the node's key."""

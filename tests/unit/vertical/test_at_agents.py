@@ -162,7 +162,7 @@ def test_three_parties_train_what_two_would(tmp_path):
             "keys": {node: [{"column": "id"}] for node in names},
             "features": names,
             "rounds": 10,
-            "degree": 3,
+            "degree": 7,
             "l2_micro": 50_000,
         }
         found = run_parties(world.session(), "linear.vertical", wanted, world.resources())

@@ -5,7 +5,7 @@ import pytest
 
 from nodes.contract.errors import BadCiphertextError
 from nodes.contract.parameters import CKKS_VERTICAL
-from nodes.contract.tasks.sigmoid import IDENTITY, SIGMOIDS
+from nodes.contract.tasks.sigmoid import identity, sigmoid
 from nodes.privacy import vertical_ckks as ckks
 from nodes.privacy.vertical_ckks import Calculator, Columns, Holder
 
@@ -28,7 +28,7 @@ def clear(polynomial, logits) -> np.ndarray:
     return np.array([polynomial.at(value) for value in logits])
 
 
-@pytest.mark.parametrize("polynomial", [IDENTITY, SIGMOIDS[3], SIGMOIDS[7]], ids=["1", "3", "7"])
+@pytest.mark.parametrize("polynomial", [identity(2), sigmoid(3, 2), sigmoid(7, 2)], ids=["1", "3", "7"])
 def test_sums_over_rows_are_those_of_the_clear_computation(polynomial):
     holder, calculator = both(polynomial.levels)
     share = polynomial.half_width / 2
