@@ -227,7 +227,8 @@ class _View:
         return {
             "id": rule["id"],
             "columns": " × ".join(rule["columns"]) or "—",
-            "title": self._title(rule),
+            "title": self._title(rule)
+            + (f"（{self._pick(REASON, rule['reason'])}）" if rule["status"] == "error" else ""),
             "severity": self._pick(SEVERITY, rule["severity"]),
             "checked": checked,
             "failing": failing,

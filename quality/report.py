@@ -216,13 +216,20 @@ class _Page:
         severity = {"critical": "critical", "major": "major"}.get(rule["severity"], "na")
         return (
             f'<tr><td class="w"><code>{escape(rule["id"])}</code></td>'
-            f"<td><code>{escape(' × '.join(rule['columns']))}</code></td><td>{escape(self._rule_title(rule))}</td>"
+            f"<td><code>{escape(' × '.join(rule['columns']))}</code></td>"
+            f"<td>{escape(self._rule_title(rule))}{self._why(rule)}</td>"
             f'<td class="w"><span class="chip small {severity}">{self._pick(SEVERITY, rule["severity"])}</span></td>'
             f'<td class="n">{checked}</td><td class="n">{escape(failing)}</td>'
             f'<td class="n">{rate}</td><td class="n">{escape(allowed)}</td>'
             f'<td class="w"><span class="chip small {tone}">{self._pick(STATUS, rule["status"])}</span></td>'
             f'<td class="n">{_rate_change(rule)}</td></tr>'
         )
+
+    def _why(self, rule: Mapping[str, Any]) -> str:
+        """Say why a rule could not be run."""
+        if rule["status"] != "error":
+            return ""
+        return f'<br><span class="note">{self._pick(REASON, rule["reason"])}</span>'
 
     def _orders(self) -> str:
         orders = self._report.get("orders", [])

@@ -7,6 +7,8 @@ import pytest
 
 from nodes.sample.kits import kit_suite
 from nodes.sample.registers import ENTERPRISE_ERRORS, PERSON_ERRORS, write_enterprise_register, write_person_register
+from quality.projection import report_json
+from quality.report import html
 from quality.run import assess
 from quality.sources import Source, source_of
 from quality.suite import Rule, Suite
@@ -124,6 +126,10 @@ def test_a_rule_that_the_library_does_not_know_is_an_error_not_a_pass(tmp_path):
     assessment = assess(written(tmp_path, rows_of(20)), suite, now=NOW)
     assert statuses(assessment)["R-9"] == "error"
     assert assessment.score.verdict == "held"
+    report = report_json(assessment)
+    assert next(item["reason"] for item in report["rules"] if item["id"] == "R-9") == "unknown_rule"
+    assert "请核对规则集" in html(report, lang="zh")
+    assert "check the suite" in html(report, lang="en")
 
 
 @pytest.mark.parametrize(("days_ago", "status"), [(29, "pass"), (30, "pass"), (31, "fail")])
