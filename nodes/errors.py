@@ -16,6 +16,7 @@ NodeError
 ├── BooksError                the ledger's chain does not verify, or an entry that cannot be made
 │   ├── UsesExhaustedError    no use of the grant is left
 │   ├── BudgetExhaustedError  not enough budget is left
+│   ├── LedgerReplacedError   the books are an older copy than their anchor
 │   └── OrderReplayedError    another order of this name, or for this session, was seen before
 ├── StorageError              the disk refused a write
 ├── QualityGateError          a quality run that could not be done or stored
@@ -121,6 +122,12 @@ class BudgetExhaustedError(BooksError):
     """The grant's budget does not cover this charge."""
 
     code = "node.budget_exhausted"
+
+
+class LedgerReplacedError(BooksError):
+    """The books are an older copy than the anchor of the privacy ledger, or the anchor is gone."""
+
+    code = "node.ledger_replaced"
 
 
 class SelectionTakenError(BooksError):

@@ -38,6 +38,8 @@ class NodeSettings:
         workers: how many parcels are handled at the same time.
         hub_poll_ms: how often an idle node asks the hub for work, in milliseconds.
         quality_check_s: how often the agent looks whether a quality run is due, in seconds; 0: never.
+        epsilon_micro_max: most that one table may lose by differential privacy, over all grants and for good, in
+            millionths of epsilon.
     """
 
     home: Path
@@ -56,6 +58,7 @@ class NodeSettings:
     workers: int = 4
     hub_poll_ms: int = 1000
     quality_check_s: int = 60
+    epsilon_micro_max: int = 2_000_000
 
     def __post_init__(self) -> None:
         for name, value in (("id", self.id), ("organisation", self.organisation)):
@@ -71,8 +74,8 @@ class NodeSettings:
             raise SettingsError(
                 "expected rows_min, session_idle_s and workers of at least 1, hub_poll_ms of at least 50"
             )
-        if self.quality_check_s < 0:
-            raise SettingsError("expected quality_check_s of at least 0")
+        if self.quality_check_s < 0 or self.epsilon_micro_max < 0:
+            raise SettingsError("expected quality_check_s and epsilon_micro_max of at least 0")
 
     @property
     def keys(self) -> Path:
@@ -93,6 +96,11 @@ class NodeSettings:
     def books(self) -> Path:
         """File of the books."""
         return self.home / "books.db"
+
+    @property
+    def privacy_anchor(self) -> Path:
+        """File that names the newest loss of privacy in the books."""
+        return self.home / "privacy.anchor"
 
     @property
     def catalogue(self) -> Path:

@@ -114,6 +114,7 @@ class HarnessNode:
     orders: dict[str, str] = field(default_factory=dict)
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
     kinds: list[str] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
@@ -194,6 +195,7 @@ class HarnessNode:
             now=lambda: datetime.now(UTC),
             state_dir=f"{self.home}/sessions/{order.session_id}",
             charge=self._charge,
+            lose=self.lost.append,
         )
         session, outcome = self.spec.start(context)
         self.sessions[order.session_id] = session

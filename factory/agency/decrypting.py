@@ -457,8 +457,9 @@ class DecryptionService:
         parts = request.parameters.vector_parts
         values = from_limbs(blocks, len(parts))
         highest = VALUE_MAX * len(request.contributors)
+        is_noisy = isinstance(request.parameters, SumsParameters) and request.parameters.privacy is not None
         for name, value in zip(parts, values, strict=True):
-            if abs(value) > highest or (name not in _SIGNED and value < 0):
+            if abs(value) > highest or (name not in _SIGNED and value < 0 and not is_noisy):
                 raise DecryptionRefusedError(
                     RefusalCode.TASK_PROTOCOL, "expected counts of 0 or more and sums in range"
                 )

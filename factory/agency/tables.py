@@ -75,6 +75,8 @@ def protected_tables(
         NotASetError: a contributor's largest contributions are none.
     """
     rules = rule_set(parameters.rules, thresholds)
+    if parameters.privacy is not None:
+        return _noisy(parameters, values, rules)
     everything: list[_Parts] = [{} for _ in (*parameters.measures, *parameters.studies)]
     for component, value in zip(layout(parameters), values, strict=True):
         everything[component.measure].setdefault(component.part, {})[component.cell] = value
@@ -140,6 +142,63 @@ def protected_tables(
         "studies": studied,
     }
     return Protected(document, tuple(released), suppressed_count)
+
+
+def _noisy(parameters: SumsParameters, values: Sequence[int], rules: RuleSet) -> Protected:
+    """Tables of sums that carry the departments' noise; it protects whoever is in them, so nothing else is done.
+
+    Means over fewer than the minimum count are left out, for they would be noise alone.
+    """
+    everything: list[_Parts] = [{} for _ in parameters.measures]
+    for component, value in zip(layout(parameters), values, strict=True):
+        everything[component.measure].setdefault(component.part, {})[component.cell] = value
+    tables: list[JsonValue] = []
+    for measure, parts in zip(parameters.measures, everything, strict=True):
+        axes = parameters.axes(measure)
+        counts = with_totals(parts["count"], axes)
+        sums = with_totals(parts["sum"], axes) if "sum" in parts else {}
+        cells: list[JsonValue] = []
+        for place, count in counts.items():
+            number: int | None = None
+            if measure.kind != "mean":
+                number = sums[place] if measure.kind == "sum" else max(count, 0)
+            elif count >= rules.cell_min:
+                number = _ratio(sums[place], count)
+            at: list[JsonValue] = [
+                TOTAL if index is None else axis[index] for index, axis in zip(place, axes, strict=True)
+            ]
+            cell: JsonObject = {"at": at, "value": number, "state": "published" if number is not None else "suppressed"}
+            if number is None:
+                cell["reason"] = "threshold"
+            cells.append(cell)
+        # Laplace noise of every department on one cell; a total adds that of its cells.
+        scale = parameters.noise_scale("sum" if measure.kind != "count" and sums else "count", measure)
+        tables.append(
+            {
+                "name": measure.name,
+                "kind": measure.kind,
+                "column": measure.column,
+                "by": list(measure.by),
+                "axes": [list(axis) for axis in axes],
+                "scale": measure.scale,
+                "error": math.ceil(1.96 * math.sqrt(2 * parameters.departments) * scale),
+                "suppressed": sum(isinstance(cell, dict) and cell["value"] is None for cell in cells),
+                "cells": cells,
+            }
+        )
+    suppressed = sum(int(cast(int, table["suppressed"])) for table in tables if isinstance(table, dict))
+    zh, en = REASONS["threshold"]
+    document: JsonObject = {
+        "version": 2,
+        "rules": rules.as_json(),
+        "privacy": None if parameters.privacy is None else parameters.privacy.model_dump(mode="json"),
+        "reasons": {"threshold": {"zh": zh, "en": en}} if suppressed else {},
+        "cell_min": rules.cell_min,
+        "round_base": rules.round_base,
+        "tables": tables,
+        "studies": [],
+    }
+    return Protected(document, (), suppressed)
 
 
 def _shown(

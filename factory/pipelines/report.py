@@ -294,6 +294,23 @@ def _evidence(parameters: SumsParameters, statistics: sums.Statistics) -> bytes:
     )
 
 
+def _privacy_facts(privacy: Mapping[str, Any] | None) -> list[Fact]:
+    if privacy is None:
+        return []
+    epsilon = f"{privacy['epsilon_micro'] / 1_000_000:g}"
+    return [
+        Fact(
+            "差分隐私",
+            "Differential privacy",
+            f"每个部门在加密前给自己的每个数加离散拉普拉斯噪声，本次合计 ε = {epsilon}（增减一行）；"
+            "损失记入该部门不可重置的隐私账。误差为 95% 区间的近似半宽。",
+            f"Each department adds discrete Laplace noise to every number before encryption, ε = {epsilon} in all (one "
+            "row more or less); the loss stands in its privacy ledger, which cannot be reset. Errors are approximate "
+            "half-widths of 95 % intervals.",
+        )
+    ]
+
+
 def _rules_zh(rules: Mapping[str, Any]) -> str:
     parts = [f"规则集 {rules['name']}：少于 {rules['cell_min']} 个主体的数字不公布"]
     parts += [f"最大的 {count} 个主体合计超过 {limit / 10_000:g}% 的金额不公布" for count, limit in rules["shares"]]
@@ -350,6 +367,7 @@ def _page(recipe: Recipe, tables: tuple[Table, ...], statistics: sums.Statistics
                 _rules_zh(rules),
                 _rules_en(rules),
             ),
+            *_privacy_facts(statistics.document.get("privacy")),
             Fact(
                 "为何用加密合计",
                 "Why encrypted sums",

@@ -43,6 +43,7 @@ from nodes.contract.signing import Envelope, VerifyKey, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE
 from nodes.contract.trust import Actor, Role
 from nodes.errors import (
+    BooksError,
     BudgetExhaustedError,
     CatalogueError,
     GrantError,
@@ -66,6 +67,7 @@ from nodes.policy import (
     decide_rows,
     decide_step,
 )
+from nodes.privacy_ledger import PrivacyLedger
 from nodes.registers import subject_digest
 from nodes.settings import NodeSettings
 from nodes.statements import RunAccount, UsedResource, extend_transcript, run_statement
@@ -353,6 +355,7 @@ class Agent:
             parts_dir=str(self.settings.parts),
             run=run,
             prepared=prepared,
+            lose=self._loser(order, record, grant),
         )
 
     def _join(self, opened: OpenSession) -> None:
@@ -560,6 +563,24 @@ class Agent:
                 raise TaskRefusedError(RefusalCode.GRANT_BUDGET.value, str(error)) from error
 
         return charge
+
+    def _loser(self, order: Order, record: GrantRecord, grant: Grant) -> Callable[[int], None]:
+        def lose(epsilon_micro: int) -> None:
+            ledger = PrivacyLedger(self.books, self.settings.privacy_anchor, self.settings.epsilon_micro_max)
+            try:
+                if grant.budget.unit == "epsilon_micro" and self.books.spent_in(order.session_id) < epsilon_micro:
+                    self.books.charge(record.sha256, order.session_id, epsilon_micro, total=grant.budget.total)
+                for use in order.resources:
+                    ledger.spend(
+                        use.resource,
+                        session=order.session_id,
+                        grant_sha256=record.sha256,
+                        epsilon_micro=epsilon_micro,
+                    )
+            except BooksError as error:
+                raise TaskRefusedError(RefusalCode.GRANT_BUDGET.value, str(error)) from error
+
+        return lose
 
     # Steps
 

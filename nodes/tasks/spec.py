@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from nodes.contract import canonical
 from nodes.contract.canonical import JsonValue
 from nodes.contract.grant import Grant
-from nodes.contract.messages import Order
+from nodes.contract.messages import Order, RefusalCode
 from nodes.contract.sealing import SealHeader
 from nodes.contract.signing import Envelope, sha256_hex
 from nodes.contract.trust import Actor
@@ -103,6 +103,10 @@ class Secrets(Protocol):
         ...
 
 
+def _no_ledger(_epsilon_micro: int) -> None:
+    raise TaskRefusedError(RefusalCode.GRANT_BUDGET, "expected a node with a privacy ledger")
+
+
 @dataclass(frozen=True, slots=True)
 class TaskContext:
     """Everything a task gets.
@@ -122,6 +126,8 @@ class TaskContext:
         parts_dir: folder of this node for its parts of vertical models; it outlives the session.
         run: for party tasks, what runs the half; see ``nodes.tasks.party.start_party``.
         prepared: what the task's ``prepare`` returned for this order, if it has one.
+        lose: takes millionths of epsilon from the privacy budget of every table of the order, durably, before noisy
+            figures are made; raises ``TaskRefusedError("grant.budget", …)`` when they are not there.
     """
 
     node: str
@@ -137,6 +143,7 @@ class TaskContext:
     parts_dir: str = ""
     run: "PartyRun | None" = None
     prepared: object = None
+    lose: Callable[[int], None] = _no_ledger
 
 
 class TaskSession(Protocol):

@@ -53,6 +53,8 @@ from nodes.contract.tasks.sums import (
 )
 from nodes.contract.trust import Actor
 from nodes.contract.wire import digests
+from nodes.errors import MissingPartError
+from nodes.privacy import noise
 from nodes.privacy.ckks import encrypt
 from nodes.privacy.counting import vector
 from nodes.tasks.spec import Outcome, TaskContext, TaskRefusedError, TaskSession
@@ -288,8 +290,12 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
     frame = granted_frame(context, parameters.columns)
     try:
         values = vector(frame, parameters)
+        if parameters.privacy is not None:
+            noise.require()
+            context.lose(parameters.privacy.epsilon_micro)
+            values = noise.noised(values, parameters)
         to_limbs(values)
-    except (ValueError, MalformedError) as error:
+    except (ValueError, MalformedError, MissingPartError) as error:
         raise TaskRefusedError(RefusalCode.TASK_PARAMETERS, str(error)) from None
     return SumsSession(context, parameters, values), Outcome(
         {"ciphertexts": ciphertexts(len(layout(parameters))), "parameters_sha256": parameters.sha256}

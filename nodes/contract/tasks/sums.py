@@ -130,6 +130,17 @@ class Measure(Part):
         return self.lower is None or self.lower < 0
 
 
+class Privacy(Part):
+    """Noise that each department adds to its own figures before they are encrypted.
+
+    Attributes:
+        epsilon_micro: what one session costs each table, in millionths of epsilon, over all tables of the report; two
+            registers that differ by one row are told apart by no more.
+    """
+
+    epsilon_micro: Annotated[int, Field(ge=1_000, le=20_000_000)]
+
+
 class SumsParameters(Part):
     """Parameters of an order for ``sums.ckks``; equal at every node.
 
@@ -140,6 +151,7 @@ class SumsParameters(Part):
         measures: the tables.
         studies: statistics that are more than a table.
         categories: one list per column that a table or study is broken down by.
+        privacy: differential privacy instead of suppression; for counts, sums and means with bounds.
     """
 
     version: Literal[1] = 1
@@ -149,6 +161,7 @@ class SumsParameters(Part):
     measures: Annotated[tuple[Measure, ...], Field(min_length=1, max_length=50, strict=False)]
     studies: Annotated[tuple[Study, ...], Field(max_length=50, strict=False)] = ()
     categories: Annotated[tuple[Category, ...], Field(max_length=50, strict=False)] = ()
+    privacy: Privacy | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "SumsParameters":
@@ -166,6 +179,10 @@ class SumsParameters(Part):
         magnitudes = [(measure.column, measure.by) for measure in self.measures if measure.column is not None]
         if len(set(magnitudes)) != len(magnitudes):
             raise ValueError("a sum or a mean of a column by the same columns, not both: their ratio is an exact count")
+        if self.privacy is not None:
+            unbounded = [m for m in self.measures if m.column is not None and (m.lower is None or m.upper is None)]
+            if self.studies or unbounded or any(measure.squares for measure in self.measures):
+                raise ValueError("noise for counts, sums and means with both bounds; no squares, no studies")
         if len(layout(self)) > COMPONENTS_MAX:
             raise ValueError(f"at most {COMPONENTS_MAX} numbers in all tables")
         return self
@@ -193,7 +210,7 @@ class SumsParameters(Part):
         if measure.column is None:
             return ("count",)
         found = ["count", "sum"] + ["squares"] * measure.squares
-        if self.rules in WITH_DOMINANCE:
+        if self.rules in WITH_DOMINANCE and self.privacy is None:
             found += ["size"] * measure.may_be_negative
             found += [power_part(number) for number in range(1, self.powers + 1)]
         return tuple(found)
@@ -211,6 +228,17 @@ class SumsParameters(Part):
     def columns_of(self, _node: str) -> tuple[str, ...]:
         """Columns that a department's node reads: all the same."""
         return self.columns
+
+    def noise_scale(self, part: str, measure: Measure) -> float:
+        """Return the scale of the noise on one number of a table, in its units.
+
+        Every kind of number of every table gets an equal part of epsilon; one row adds to one cell of each.
+        """
+        if self.privacy is None:
+            return 0.0
+        kinds = sum(len(self.parts(item)) for item in self.measures)
+        largest = max(abs(measure.lower or 0), abs(measure.upper or 0), 1) if part == "sum" else 1
+        return largest * kinds * 1_000_000 / self.privacy.epsilon_micro
 
     @property
     def powers(self) -> int:
