@@ -7,6 +7,7 @@ on two machines get the same bytes, which is what they sign.
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from products.certificate import CertificateFacts, certificate_json
@@ -25,11 +26,12 @@ def qr_text(release_sha256: str) -> str:
     return f"urn:shufang:release:sha256:{release_sha256}"
 
 
-def render(facts: CertificateFacts) -> bytes:
+def render(facts: CertificateFacts, names: Mapping[str, str] | None = None) -> bytes:
     """Return the page.
 
     Args:
         facts: from signed statements; places in the log are not printed, since registrars sign before them.
+        names: Chinese name by actor id, from the agency's list.
     """
     import segno
     import typst
@@ -37,6 +39,8 @@ def render(facts: CertificateFacts) -> bytes:
     matrix = [list(row) for row in segno.make(qr_text(facts.release_sha256), error="m", micro=False).matrix]
     value = json.loads(certificate_json(facts))
     form_zh, form_en = FORM_TITLES[facts.release.product.form]
+    parties = {facts.grant.operator, *(item.resource.holder for item in facts.resources)}
+    value |= {"names": {party: names[party] for party in sorted(parties) if names and party in names}}
     value |= {"form": f"{form_zh} {form_en}", "qr": ["".join(str(int(cell)) for cell in row) for row in matrix]}
     return bytes(
         typst.compile(

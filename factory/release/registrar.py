@@ -117,7 +117,9 @@ def _sign_second(folder: Path, registrar: Identity, statement: bytes, trust: Tru
     write_atomic(folder / f"{registrar.id}.layout", sign_second(registrar.key, layout))
     if not certificate_pdf.is_available():
         return
-    page = certificate_pdf.render(_certificate_facts(folder, statement))
+    page = certificate_pdf.render(
+        _certificate_facts(folder, statement), {actor.id: actor.title_zh for actor in reversed(trust.actors.actors)}
+    )
     path = folder / "registration.pdf"
     if path.exists() and path.read_bytes() != page:
         raise SigningRefusedError(
