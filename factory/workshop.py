@@ -177,6 +177,7 @@ class Workshop:
             metrics=item.facts["metrics"],
             limits=Limits(cell_min=thresholds.cell_min, round_base=thresholds.round_base),
             canaries=self.canaries,
+            declared=item.recipe.declared,
         )
         _write(folder / "metadata" / "findings.json", findings_json(findings))
         items = prerelease.measure_items(

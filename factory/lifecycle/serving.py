@@ -98,6 +98,7 @@ class Offer(Part):
         registration_code: code.
         grant: name of the grant.
         resources: catalogue ids of its sources.
+        declared: least value per metric that is measured while it is served.
     """
 
     product: Text
@@ -116,6 +117,7 @@ class Offer(Part):
     registration_code: Text
     registration_until: Time
     resources: Annotated[tuple[Name, ...], Field(strict=False)]
+    declared: dict[Name, int] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

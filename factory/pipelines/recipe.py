@@ -103,6 +103,7 @@ class Recipe(_Section):
         thresholds: what the grant shall demand at least.
         presentation: per table of a report, how it is shown.
         parameters: checked by the pipeline's own parameter class.
+        declared: least value per metric of the product, in the metric's unit; a product below it is not released.
     """
 
     product: ProductSection
@@ -113,6 +114,7 @@ class Recipe(_Section):
     thresholds: Thresholds
     presentation: dict[str, PresentationSection] = {}
     parameters: dict[str, Any] = {}
+    declared: dict[Name, int] = {}
 
     @model_validator(mode="after")
     def _each_table_once(self) -> "Recipe":

@@ -90,7 +90,8 @@ def read_findings(data: bytes) -> list[Finding]:
 def failures(findings: Iterable[Finding]) -> list[str]:
     """Return why the product goes back to *building*, one sentence per failed test."""
     return [
-        f"{finding.test}: expected at most {finding.limit} {finding.unit}, measured {finding.value}"
+        f"{finding.test}: expected {'at least' if finding.test.startswith('declared.') else 'at most'} "
+        f"{finding.limit} {finding.unit}, measured {finding.value}"
         for finding in findings
         if not finding.is_ok
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from factory.review.canary import check_canaries
 from factory.review.counts import check_counts
+from factory.review.declared import check_declared
 from factory.review.finding import Finding
 from factory.review.identifiers import check_identifiers
 from factory.review.membership import AUC_LIMIT_MICRO, check_membership_metrics
@@ -39,6 +40,7 @@ def run_tests(
     limits: Limits,
     canaries: Collection[str] = (),
     canary_digests: Collection[str] = (),
+    declared: Mapping[str, int] | None = None,
 ) -> tuple[Finding, ...]:
     """Test a built product.
 
@@ -49,6 +51,7 @@ def run_tests(
         limits: limits of the tests.
         canaries: planted values, where the deployment may see them.
         canary_digests: digests of planted values.
+        declared: least value per metric that the recipe declares.
 
     Returns:
         One finding per test; any that is not ok sends the product back to *building*.
@@ -60,4 +63,4 @@ def run_tests(
         findings.append(check_counts(files, cell_min=limits.cell_min, round_base=limits.round_base))
     if form == "model":
         findings.append(check_membership_metrics(dict(metrics), limit_micro=limits.membership_auc_micro))
-    return tuple(findings)
+    return (*findings, *check_declared(metrics, declared or {}))

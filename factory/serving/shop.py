@@ -31,6 +31,7 @@ from factory.lifecycle.serving import (
 )
 from factory.registry.errors import CaseUnknownError
 from factory.registry.store import Act, Case, Registry
+from factory.review.declared import below
 from factory.serving.errors import AlteredError, CallRefusedError, UnauthenticatedError
 from factory.serving.fingerprint import is_ordered_by, mark_of, marked, read_mark
 from factory.trust import load_trust
@@ -352,6 +353,21 @@ class Shop:
             raise CallRefusedError(refusal)
         self._event(by, "iteration.close", product[:96], SALE, reason=following)
 
+    # Quality while it is served
+
+    def measured(self, product: str, metrics: Mapping[str, int], *, by: str) -> tuple[str, ...]:
+        """Take what was measured of a product that is served; below what it declares an alert opens (Q-PRODUCT).
+
+        Returns:
+            The metrics that are below, or were not measured.
+        """
+        offer = Offer.model_validate(self.registry.get(SALE, product[:96]).document)
+        missed = below(metrics, offer.declared)
+        for name in missed:
+            self._event(by, "quality.below", product[:96], SALE, reason="quality.below")
+            self._event(by, "quality.measured", product[:96], SALE, reason=f"{name}={metrics.get(name, 'none')}")
+        return missed
+
     # Records
 
     def listed(self) -> list[dict[str, Any]]:
@@ -434,7 +450,7 @@ class Shop:
         for event in self.registry.events():
             act, reason = str(event.body["act"]), str(event.body["reason"])
             at = datetime.fromisoformat(str(event.body["at"]))
-            if act in {"call.refused", "leak.traced", "artefact.altered"}:
+            if act in {"call.refused", "leak.traced", "artefact.altered", "quality.below"}:
                 signals.append(Signal(at, str(event.body["actor"]), reason or act, str(event.seq)))
             if act == "alert.handled":
                 handled[str(event.body["case"])] = reason

@@ -62,7 +62,7 @@ _SCOPE = frozenset(
     {
         "grant.column", "grant.resource", "grant.row_filter", "grant.purpose", "grant.scenario", "grant.parties",
         "grant.task", "grant.expired", "grant.not_yet", "grant.revoked", "personal.basis", "resource.consent",
-        "resource.attribute", "resource.grade",
+        "resource.attribute", "resource.grade", "request.sender_role",
     }
 )  # fmt: skip
 _TAMPERED = frozenset({"request.signature", "egress.found", "chain.broken", "artefact.altered", "leak.traced"})
@@ -78,6 +78,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "foreign-purpose", frozenset({"call.purpose", "call.client_type"}), 1, 3600, "major", "operator", "agency", 24
     ),
+    Rule("quality", frozenset({"quality.below"}), 1, 3600, "major", "operator", "agency", 24),
     Rule("refusals", frozenset(), 3, 60, "major", "security-officer", "agency", 24),
 )  # fmt: skip
 

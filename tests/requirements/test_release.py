@@ -4,7 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from factory.law.files import proposed
+from factory.lifecycle.machine import Refusal
+from factory.lifecycle.product import ProductFacts, move
 from factory.registry.errors import CaseUnknownError
+from factory.review.finding import failures
+from factory.review.suite import Limits, run_tests
 from tests.requirements.test_serving import FILES, PRODUCT, Counter, code, get, served
 
 
@@ -128,3 +133,26 @@ def test_a_resource_leads_to_every_product_and_every_delivery(counter):
     assert (row["product"], row["grant"]) == (PRODUCT, "g-1")
     assert [delivery["client"] for delivery in row["deliveries"]] == ["bank-yun"]
     assert counter.shop.destinations("res.other") == []
+
+
+@pytest.mark.requirement("Q-PRODUCT")
+def test_a_model_below_its_declared_figure_goes_back_and_one_that_drops_raises_an_alert(counter):
+    def tested(micro):
+        metrics = {"membership_auc_micro": 510_000, "membership_advantage_micro": 20_000, "auc_test_micro": micro}
+        files = {"model.onnx": b"\x08\x0a"}
+        declared = {"auc_test_micro": 750_000}
+        return failures(run_tests("model", files, metrics=metrics, limits=Limits(5, 5), declared=declared))
+
+    assert len(tested(700_000)) == 1
+    assert len(tested(749_999)) == 1
+    assert tested(750_000) == []
+    facts = ProductFacts(now=counter.now(), profile=proposed("JL"), tests=3, test_failures=tuple(tested(700_000)))
+    refusal = move("test", state="built", role="operator", facts=facts)
+    assert isinstance(refusal, Refusal)
+    assert "auc_test_micro" in refusal.message
+    counter.offer(declared={"auc_test_micro": 750_000})
+    assert counter.shop.measured(PRODUCT, {"auc_test_micro": 760_000}, by="operator") == ()
+    assert counter.shop.alerts() == []
+    assert counter.shop.measured(PRODUCT, {"auc_test_micro": 740_000}, by="operator") == ("auc_test_micro",)
+    [alert] = counter.shop.alerts()
+    assert (alert.rule, alert.owner, alert.state) == ("quality", "operator", "open")

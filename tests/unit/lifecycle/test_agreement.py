@@ -113,6 +113,16 @@ def test_the_way(act, state, role, target):
         ("record", {"domain": ""}, "agreement.domain"),
         ("record", {"operator_organisation": "data-bureau"}, "agreement.apart"),
         ("file", {"receipt": ""}, "agreement.receipt"),
+        *(
+            (act, {name: value}, code)
+            for act in ("change", "renew")
+            for name, value, code in (
+                ("resources", (), "agreement.scope"),
+                ("domain", "", "agreement.domain"),
+                ("operator_organisation", "data-bureau", "agreement.apart"),
+                ("not_after", END.replace(year=2040), "agreement.term"),
+            )
+        ),
         ("change", {"reason": " "}, "agreement.reason"),
         ("change", {"signers": frozenset()}, "agreement.signatures"),
         ("change", {"opinions": ""}, "agreement.opinions"),
@@ -135,6 +145,24 @@ def test_a_guard_refuses_and_cites(act, change, code):
     assert found.code == code
     assert found.clauses
     assert found.message
+
+
+def test_a_filing_has_a_receipt_in_each_state():
+    for state in ("signed", "in_force"):
+        without = move("file", state=state, role="agency", facts=replace(GOOD, receipt=""))
+        assert isinstance(without, Refusal)
+        assert move("file", state=state, role="agency", facts=GOOD).target == state
+
+
+def test_a_term_may_start_and_be_entered_at_this_very_moment():
+    assert isinstance(answer("enter", not_before=NOW), Permit)
+
+
+def test_a_refusal_names_what_came():
+    assert "nothing" in answer("qualify", operator_form="").message
+    assert "unincorporated" in answer("qualify", operator_form="unincorporated").message
+    assert "all of them" in answer("qualify", conditions={}).message
+    assert "team" in answer("qualify", conditions={"team": None}).message
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -181,3 +181,80 @@ def test_clocks_run_in_working_days() -> None:
 
 def test_a_year_whose_holidays_are_not_decreed_is_provisional() -> None:
     assert clocks(datetime(2035, 3, 1, 8, tzinfo=UTC), NATIONAL).is_provisional
+
+
+ROLES = {
+    "apply": ("none", "operator", "applied"), "code": ("applied", "agency", "coded"),
+    "refuse": ("applied", "agency", "refused"), "ask_renewal": ("coded", "operator", "renewal_asked"),
+    "ask_correction": ("coded", "operator", "correction_asked"),
+    "ask_cancellation": ("coded", "operator", "cancellation_asked"), "renewal": ("renewal_asked", "agency", "coded"),
+    "correction": ("correction_asked", "agency", "coded"), "deny": ("renewal_asked", "agency", "coded"),
+    "cancellation": ("coded", "agency", "cancelled"),
+}  # fmt: skip
+
+
+def answered(act: str, **change: object) -> Permit | Refusal:
+    state, role, _ = ROLES[act]
+    given = {"registered": frozenset()} if act in {"apply", "code"} else {}
+    return move(act, state=state, role=role, facts=replace(facts(), **{**given, **change}))
+
+
+def with_application(**change: object) -> dict[str, object]:
+    return {"application": application().model_copy(update=change)}
+
+
+def ending(moment: datetime) -> dict[str, object]:
+    [source] = application().resources
+    return with_application(resources=(source.model_copy(update={"registration_valid_until": moment}),))
+
+
+def stored(moment: datetime) -> dict[str, object]:
+    return with_application(evidence=application().evidence.model_copy(update={"stored_at": moment}))
+
+
+@pytest.mark.parametrize("act", ROLES)
+def test_each_act_leads_where_it_says(act: str) -> None:
+    found = answered(act)
+    assert isinstance(found, Permit), found
+    assert found.target == ROLES[act][2]
+
+
+@pytest.mark.parametrize(
+    ("acts", "change", "code"),
+    [
+        (("apply", "ask_renewal", "ask_correction", "ask_cancellation"), {"sender": "x"}, "registration.registrant"),
+        (("apply",), stored(NOW + timedelta(seconds=1)), "registration.evidence"),
+        (("apply", "code", "ask_renewal", "renewal"), ending(NOW), "registration.source_expired"),
+        (("apply", "code", "ask_renewal", "renewal"), {"grant_sha256": None}, "registration.grant"),
+        (("apply", "code", "ask_renewal", "renewal"), {"grant_sha256": "cd" * 32}, "registration.grant"),
+        (("apply", "code", "ask_renewal", "renewal"), {"agreement_until": None}, "registration.agreement"),
+        (("apply", "code", "ask_renewal", "renewal"), {"agreement_until": NOW}, "registration.agreement"),
+        (("apply", "code"), {"granted": {}}, "registration.no_run"),
+        (("apply", "code"), {"granted": {"node-b": frozenset({"res.a"})}}, "registration.no_run"),
+        (
+            ("apply", "code"),
+            {"granted": {"node-a": frozenset({"res.a", "res.missing"})}},
+            "registration.source_missing",
+        ),
+        (("apply", "code"), {"registered": frozenset({"p@1"})}, "registration.twice"),
+        (("code", "refuse", "renewal", "correction", "deny", "cancellation"), {"reason": " "}, "registration.reason"),
+    ],
+)
+def test_each_act_is_refused_for_each_gap(acts: tuple[str, ...], change: dict, code: str) -> None:
+    for act in acts:
+        found = answered(act, **change)
+        assert isinstance(found, Refusal), act
+        assert found.code == code, act
+        if code == "registration.source_missing":
+            assert "res.missing" in found.message
+
+
+def test_edges_of_an_application_are_inside() -> None:
+    assert isinstance(answered("apply", **stored(NOW)), Permit)
+    assert isinstance(answered("apply", **ending(NOW + timedelta(seconds=1))), Permit)
+
+
+def test_clocks_are_provisional_when_any_of_them_is() -> None:
+    # From early December the acceptance ends in 2026, the review in 2027.
+    assert clocks(datetime(2026, 12, 10, 8, tzinfo=UTC), NATIONAL).is_provisional
+    assert not clocks(datetime(2026, 9, 10, 8, tzinfo=UTC), NATIONAL).is_provisional
