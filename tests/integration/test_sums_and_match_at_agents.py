@@ -23,9 +23,10 @@ from nodes.contract.messages import Query, ResourceUse, Result
 from nodes.contract.signing import Envelope, sha256_hex, sign
 from nodes.contract.statement import NODE_RUN, PAYLOAD_TYPE, grant_statement, read
 from nodes.contract.tasks.match import MatchField, MatchParameters
-from nodes.contract.tasks.sums import Category, Measure, SumsParameters
+from nodes.contract.tasks.sums import Category, Measure, Privacy, SumsParameters
 from nodes.contract.trust import Actors, Status
 from nodes.keys import load_keys, make_keys
+from nodes.privacy_ledger import PrivacyLedger
 from nodes.settings import NodeSettings
 from nodes.tables import commitment, fingerprint
 from nodes.tasks.catalogue import tasks
@@ -288,3 +289,30 @@ def test_no_canary_leaves_the_agents_or_lies_in_what_they_write(world: World) ->
         for agent in world.bus.nodes.values():
             written = [p for p in Path(agent.settings.home).rglob("*") if p.is_file() and p.name != "fines.csv"]
             assert all(canary not in path.read_bytes() for path in written)
+
+
+def test_noise_is_paid_for_in_the_ledger_of_every_node_and_ends_when_the_limit_is_reached(world: World) -> None:
+    pytest.importorskip("opendp")
+    noisy = STATISTICS.model_copy(update={"privacy": Privacy(epsilon_micro=1_500_000)})
+    statistics = sums.compute(
+        world.sessions["sums.ckks"], noisy, world.resources, world.call, grant_envelopes=world.envelopes["g-sums.ckks"]
+    )
+    assert statistics.document["privacy"] == {"epsilon_micro": 1_500_000}
+    for node in NODES:
+        agent = world.bus.nodes[node]
+        ledger = PrivacyLedger(agent.books, agent.settings.privacy_anchor, agent.settings.epsilon_micro_max)
+        assert ledger.spent_micro(f"res.{node}") == 1_500_000
+        assert agent.settings.privacy_anchor.stat().st_mode & 0o777 == 0o600
+    first = world.sessions["sums.ckks"]
+    again = Session(
+        orders=first.orders,
+        steps=first.steps,
+        key=first.key,
+        operator="operator",
+        grant=first.grant,
+        grant_sha256=first.grant_sha256,
+        keys=first.keys,
+        now=first.now,
+    )
+    answers = again.open("sums.ckks", noisy.model_dump(mode="json"), world.resources)
+    assert {answer.code for answer in answers.values()} == {"grant.budget"}
