@@ -16,6 +16,7 @@ from factory.federation.parties import run_parties
 from factory.pipelines.build import uses_of
 from factory.pipelines.recipe import read_recipe
 from factory.trial.world import World
+from nodes.contract.statement import NODE_RUN, read
 from tests.trials import EXAMPLES, ROOT, changed, command
 
 pytestmark = pytest.mark.slow
@@ -89,3 +90,5 @@ def test_a_node_killed_in_the_middle_returns_and_the_join_completes(tmp_path, vi
         driver.join(120)
         assert problems == []
         assert {result.body["common"] for result in found.values()} == {20_000}
+        predicates = [read(result.statement.payload, NODE_RUN)[1] for result in found.values()]
+        assert {predicate["facts"]["epochs"] for predicate in predicates} == {2}
