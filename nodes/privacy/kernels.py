@@ -64,11 +64,12 @@ def _jit(function: Any) -> Any:
 
 
 @_jit
-def _digest_items(address: Any, data: Any, offsets: Any, key: Any, out: Any) -> None:
+def _digest_items(address: Any, data: Any, offsets: Any, key: Any, rows: Any, out: Any) -> None:  # noqa: PLR0917
     base, target, secret = data.ctypes.data, out.ctypes.data, key.ctypes.data
-    for row in range(out.shape[0]):
+    for place in range(out.shape[0]):
+        row = rows[place]
         start = offsets[row]
-        _hash(address, target + 64 * row, 64, base + start, offsets[row + 1] - start, secret, 32)
+        _hash(address, target + 64 * place, 64, base + start, offsets[row + 1] - start, secret, 32)
 
 
 @_jit
@@ -278,23 +279,26 @@ def _find(mine: Any, theirs: Any, bits: int, slots: Any, found: Any) -> None:
             place = (place + 1) & np.int64(limit)
 
 
-def digest_items(data: Bytes, offsets: NDArray[np.int64], key: bytes) -> Words:
-    """Return BLAKE2b-512 of every item under ``key``.
+def digest_items(data: Bytes, offsets: NDArray[np.int64], key: bytes, rows: NDArray[np.int64] | None = None) -> Words:
+    """Return BLAKE2b-512 of items under ``key``.
 
     Args:
         data: all items' bytes, one after the other.
         offsets: shape ``(n + 1,)``; item i is ``data[offsets[i]:offsets[i + 1]]``.
         key: 32 bytes.
+        rows: which items; all of them if not given.
 
     Returns:
-        Shape ``(n, 8)``.
+        Shape ``(n, 8)``, or ``(len(rows), 8)``.
 
     Source:
         RFC 7693.
     """
     _require(len(key) == 32 and offsets[0] == 0 and offsets[-1] == len(data), "offsets within data, key of 32 bytes")
-    out = np.empty((len(offsets) - 1, 8), np.uint64)
-    _digest_items(_blake2b_address(), data, offsets, np.frombuffer(key, np.uint8), out)
+    chosen = np.arange(len(offsets) - 1) if rows is None else rows
+    _require(not len(chosen) or (int(chosen.min()) >= 0 and int(chosen.max()) < len(offsets) - 1), "rows of the items")
+    out = np.empty((len(chosen), 8), np.uint64)
+    _digest_items(_blake2b_address(), data, offsets, np.frombuffer(key, np.uint8), chosen, out)
     return out
 
 

@@ -2,8 +2,8 @@
 
 The receiver puts its items into bins, at most one in each; the transfer matrix gives it one PRF value per bin, and
 the sender the key of every bin. The sender sends the values of its items in each of their three bins; the receiver
-compares. Work is done bucket by bucket, so memory does not grow with the tables: a bucket holds the items of
-both sides whose digests begin alike.
+compares. Work is done bucket by bucket, so that beyond a table's keys (and 36 bytes for each) memory does not
+grow with it: a bucket holds the items of both sides whose digests end alike.
 
 Source:
     Kolesnikov, Kumaresan, Rosulek and Trieu, "Efficient Batched Oblivious PRF with Applications to Private Set
@@ -41,6 +41,9 @@ COLUMNS = 64 * CODE_WORDS
 BINS_PER_ITEM = 1.27
 BINS_MIN = 256
 BUCKET_ITEMS = 2**17
+KEEP_ITEMS = 2**21
+"""Most items whose digests are kept in memory, 64 bytes each."""
+
 SIZE_MAX = 2**27
 """Most items of one side: 134 million."""
 
@@ -138,11 +141,11 @@ def receive_intersection(channel: Channel, items: Items) -> Compared:
     first = [_stream(seed) for seed, _ in seeds]
     second = [_stream(seed) for _, seed in seeds]
     shared = np.zeros(len(items), np.bool_)
-    digests, order, starts = _arranged(items, key, plan.buckets)
+    arranged = _Arranged(items, key, plan.buckets)
     for number in range(plan.buckets):
-        rows = order[starts[number] : starts[number + 1]]
-        shared[rows[_receive_bucket(channel, plan, (first, second), digests[rows])]] = True
-    return Compared(np.ascontiguousarray(digests[:, :2]), shared, theirs)
+        rows, digests = arranged.bucket(number)
+        shared[rows[_receive_bucket(channel, plan, (first, second), digests)]] = True
+    return Compared(arranged.names, shared, theirs)
 
 
 def send_intersection(channel: Channel, items: Items) -> Compared:
@@ -159,11 +162,11 @@ def send_intersection(channel: Channel, items: Items) -> Compared:
     plan = Plan.of(theirs, len(items), mine=len(items), theirs=theirs)
     choices = random_choices(COLUMNS)
     streams = [_stream(seed) for seed in receive_seeds(channel, choices)]
-    digests, order, starts = _arranged(items, key, plan.buckets)
+    arranged = _Arranged(items, key, plan.buckets)
     for number in range(plan.buckets):
-        rows = order[starts[number] : starts[number + 1]]
-        _send_bucket(channel, plan, streams, choices, digests[rows])
-    return Compared(np.ascontiguousarray(digests[:, :2]), np.zeros(0, np.bool_), theirs)
+        _, digests = arranged.bucket(number)
+        _send_bucket(channel, plan, streams, choices, digests)
+    return Compared(arranged.names, np.zeros(0, np.bool_), theirs)
 
 
 def _receive_bucket(
@@ -244,24 +247,36 @@ def _bucket_rows(size: int, buckets: int) -> int:
     return min(size, math.ceil(mean + exponent / 3 + math.sqrt(exponent**2 / 9 + 2 * mean * exponent)))
 
 
-def _arranged(items: Items, key: bytes, buckets: int) -> tuple[Words, NDArray[np.int64], list[int]]:
-    """Return digests, the order that brings items of a bucket together, and where each bucket starts."""
-    digests = kernels.digest_items(items.data, items.offsets, key)
-    if buckets == 1:
-        bucket = np.zeros(len(items), np.int64)
-        order = np.arange(len(items))
-    else:
-        # The last word's upper half chooses the bucket; bins within it come from a mix of the whole word.
-        bucket = ((digests[:, CODE_WORDS] >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)).astype(np.int64)
-        order = np.argsort(bucket, kind="stable")
-    _require_distinct(digests)
-    starts = np.concatenate([[0], np.bincount(bucket, minlength=buckets).cumsum()])
-    return digests, order, starts.tolist()
+class _Arranged:
+    """Own items in buckets. Digests of large tables are made again for each bucket rather than all kept."""
+
+    def __init__(self, items: Items, key: bytes, buckets: int) -> None:
+        self._items, self._key = items, key
+        self._kept: Words | None = None
+        self.names = np.empty((len(items), 2), np.uint64)
+        bucket = np.zeros(len(items), np.int32)
+        for start in range(0, len(items), KEEP_ITEMS):
+            rows = np.arange(start, min(start + KEEP_ITEMS, len(items)))
+            digests = kernels.digest_items(items.data, items.offsets, key, rows)
+            self.names[rows] = digests[:, :2]
+            # The last word's upper half chooses the bucket; bins within it come from a mix of the whole word.
+            bucket[rows] = (digests[:, CODE_WORDS] >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
+            self._kept = digests if len(items) <= KEEP_ITEMS else None
+        _require_distinct(self.names)
+        self._order = np.argsort(bucket, kind="stable")
+        self._starts = np.concatenate([[0], np.bincount(bucket, minlength=buckets).cumsum()])
+
+    def bucket(self, number: int) -> tuple[NDArray[np.int64], Words]:
+        """Return the rows of one bucket and their digests."""
+        rows = self._order[self._starts[number] : self._starts[number + 1]]
+        if self._kept is not None:
+            return rows, self._kept[rows]
+        return rows, kernels.digest_items(self._items.data, self._items.offsets, self._key, rows)
 
 
-def _require_distinct(digests: Words) -> None:
-    first = np.sort(digests[:, 0])
-    if len(first) > 1 and bool((first[1:] == first[:-1]).any()) and len(np.unique(digests, axis=0)) != len(digests):
+def _require_distinct(names: Words) -> None:
+    first = np.sort(names[:, 0])
+    if len(first) > 1 and bool((first[1:] == first[:-1]).any()) and len(np.unique(names, axis=0)) != len(names):
         raise ValueError("expected each item once")
 
 

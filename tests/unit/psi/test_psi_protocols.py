@@ -42,8 +42,10 @@ def test_the_receiver_finds_exactly_the_common_items_at_odd_sizes():
     assert sender.value == [len(mine) for mine, _ in sets]
 
 
-def test_many_buckets_give_the_same_as_one(monkeypatch):
-    monkeypatch.setattr(psi_kkrt, "BUCKET_ITEMS", 256)  # a size, not a rule: real buckets take seconds
+@pytest.mark.parametrize("keep", [100, 10_000])
+def test_many_buckets_give_the_same_as_one(monkeypatch, keep):
+    monkeypatch.setattr(psi_kkrt, "BUCKET_ITEMS", 256)  # sizes, not rules: real buckets take seconds
+    monkeypatch.setattr(psi_kkrt, "KEEP_ITEMS", keep)
     mine, theirs = drawn(3000, 2500, 1200)
     receiver, _ = pair(
         lambda party: receive_intersection(party, Items.of(mine)).shared.tolist(),
