@@ -231,6 +231,40 @@ def rotate(home: Home, enrolment: Annotated[Path, typer.Argument()], as_json: As
     show(_office(home).rotate(enrolment.read_bytes()), as_json=as_json)
 
 
+@app.command("rotate-root")
+def rotate_root_command(
+    *,
+    home: Home,
+    earlier: Annotated[
+        list[Path], typer.Option("--earlier", help="现用根密钥目录(两个) | folders of keys in force, two")
+    ],
+    root_folder: Annotated[
+        list[Path], typer.Option("--root-folder", help="新根密钥目录(三个) | folders for new root keys, three")
+    ],
+    registrar: Annotated[list[Path], typer.Option("--registrar", help="登记员目录(两个) | registrars' homes, two")],
+    root_passphrase_file: Annotated[
+        list[Path] | None, typer.Option("--root-passphrase-file", help="根密钥口令文件(三个) | of the root keys, three")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """更换信任根密钥 | Replace the root keys; who pinned the first root follows by itself.
+
+    Example: shufang agency rotate-root --home agency --earlier root/1 --earlier root/2 --root-folder new/1
+    --root-folder new/2 --root-folder new/3 --registrar registrar-1 --registrar registrar-2
+    """
+    from factory.agency.office import rotate_root
+    from factory.identity import TRUST_PUBLIC
+
+    version = rotate_root(
+        _office(home),
+        earlier=earlier,
+        folders=root_folder,
+        registrar_trust_keys=[(path / TRUST_PUBLIC).read_bytes() for path in registrar],
+        passphrases=root_passphrase_file or (),
+    )
+    show({"root_version": version}, as_json=as_json)
+
+
 @app.command("remove")
 def remove(home: Home, actor_id: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
     """提请移除 | Propose that an actor takes no further part."""

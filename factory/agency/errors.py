@@ -5,6 +5,7 @@ AgencyError
 ├── AdmissionRefusedError   this actor, role or key may not be admitted
 ├── NothingPendingError     nothing waits for this act
 ├── SignatureMissingError   a signature of a second person is missing
+├── RootRefusedError        a new root that the keys in force do not vouch for
 ├── CertificateError        a certificate request or certificate that does not fit
 └── RequestRefusedError     a request or ruling that a rule does not allow
 """
@@ -30,6 +31,12 @@ class AdmissionRefusedError(AgencyError):
     """The bundle does not fit what is known, or the roles do not go together."""
 
     code = "agency.admission_refused"
+
+
+class RootRefusedError(AgencyError):
+    """Too few of the root keys in force, or a root that does not follow."""
+
+    code = "agency.root_refused"
 
 
 class NothingPendingError(AgencyError):

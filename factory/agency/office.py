@@ -23,7 +23,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from factory.agency import admission, authority, key_events, trust_repository
-from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError
+from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError, RootRefusedError
 from factory.agency.trust_repository import Change, OnlineKeys
 from factory.files import locked, write_atomic
 from factory.identity import Identity, create_identity, install_admission, load_identity
@@ -367,6 +367,52 @@ def make_root_keys(
         keys.append(ec.generate_private_key(ec.SECP256R1()))
         write_key_file(folder / "root.pem", keys[-1])
     return keys
+
+
+def rotate_root(
+    office: Office,
+    *,
+    earlier: Sequence[Path],
+    folders: Sequence[Path],
+    registrar_trust_keys: Sequence[bytes],
+    passphrases: Sequence[Path | None] = (),
+) -> int:
+    """Replace the root keys, and name the registrars' keys anew; return the version of the new root.
+
+    Everybody follows from the root that they pinned: the new one is signed by the old and the new threshold.
+
+    Args:
+        office: the agency.
+        earlier: at least two of the folders with the root keys in force, brought back for this.
+        folders: three folders for the new keys.
+        registrar_trust_keys: PEM public keys with which the registrars sign trust data from now on.
+        passphrases: encrypt the new root keys, one file each.
+
+    Raises:
+        HomeError: a root key cannot be read.
+        RootRefusedError: fewer than two of the keys in force.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from tuf.api.exceptions import RepositoryError
+
+    publics = [load_pem_public_key(pem) for pem in registrar_trust_keys]
+    before = [load_p256_key(folder / "root.pem") for folder in earlier]
+    trust_repository.require_root_keys(office.trust_folder, before)
+    new = make_root_keys(folders, passphrases)
+    try:
+        root = trust_repository.next_root(
+            trust_repository.current_root(office.trust_folder),
+            root_keys=new,
+            earlier_root_keys=before,
+            registrars=[public for public in publics if isinstance(public, ec.EllipticCurvePublicKey)],
+            online=office.online,
+            now=office.now(),
+        )
+    except (RepositoryError, ValueError) as error:
+        raise RootRefusedError(f"expected a root that follows the one in force: {error}") from error
+    version = trust_repository.publish_root(office.trust_folder, root)
+    trust_repository.refresh(office.trust_folder, office.online, now=office.now())
+    return version
 
 
 def open_office(home: Path, *, now: datetime | None = None) -> Office:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from factory.agency.errors import AgencyExistsError, NothingPendingError, SignatureMissingError
+from factory.agency.errors import AgencyExistsError, NothingPendingError, RootRefusedError, SignatureMissingError
 from factory.files import locked, write_atomic
 from factory.trust import TrustInvalidError, read_trust_folder, verify_trust
 from nodes.contract.messages import parse
@@ -134,8 +134,28 @@ def create_repository(folder: Path, root: bytes) -> None:
     write_atomic(folder / "root.json", root)
 
 
-def publish_root(folder: Path, root: bytes) -> None:
-    """Add the next root, made by ``next_root``, to the repository.
+def current_root(folder: Path) -> bytes:
+    """Return the root in force."""
+    paths = (folder / "metadata").glob("*.root.json")
+    return max(paths, key=lambda path: int(path.name.split(".")[0])).read_bytes()
+
+
+def require_root_keys(folder: Path, keys: Sequence[ec.EllipticCurvePrivateKey]) -> None:
+    """Check, before a new key is made, that enough of the root keys in force are at hand.
+
+    Raises:
+        RootRefusedError: fewer than the threshold.
+    """
+    from securesystemslib.signer import SSlibKey
+
+    named = _current_root(folder).signed.roles["root"].keyids
+    have = {SSlibKey.from_crypto(key.public_key()).keyid for key in keys} & set(named)
+    if len(have) < ROOT_THRESHOLD:
+        raise RootRefusedError(f"expected {ROOT_THRESHOLD} of the root keys in force, got {len(have)}")
+
+
+def publish_root(folder: Path, root: bytes) -> int:
+    """Add the next root, made by ``next_root``, to the repository, and return its version.
 
     Raises:
         TrustInvalidError: its version does not follow.
@@ -146,6 +166,7 @@ def publish_root(folder: Path, root: bytes) -> None:
     if metadata.signed.version != len(list((folder / "metadata").glob("*.root.json"))) + 1:
         raise TrustInvalidError("expected the root that follows the last published one")
     write_atomic(folder / "metadata" / f"{metadata.signed.version}.root.json", root)
+    return metadata.signed.version
 
 
 def stage(folder: Path, targets: Mapping[str, bytes], *, now: datetime) -> Change:

@@ -10,10 +10,12 @@ from factory.agency.errors import (
     AdmissionRefusedError,
     AgencyExistsError,
     NothingPendingError,
+    RootRefusedError,
     SignatureMissingError,
 )
-from factory.agency.office import open_office, sign_trust
+from factory.agency.office import open_office, rotate_root, sign_trust
 from factory.identity import (
+    TRUST_PUBLIC,
     AdmissionError,
     create_identity,
     install_admission,
@@ -227,6 +229,28 @@ def test_a_new_root_is_signed_by_the_old_and_the_new_keys(world, tmp_path):
     trust_repository.publish_root(world.office.trust_folder, data)
     world.office.refresh()
     assert world.office.trust().versions["root"] == 2
+
+
+def test_root_keys_are_replaced_by_two_of_the_old_and_readers_follow_from_their_pin(world, tmp_path):
+    world.add("operator", "operator-ltd", "operator")
+    world.publish()
+    world.install()
+    names = [(r.home / TRUST_PUBLIC).read_bytes() for r in world.registrars]
+    old = [tmp_path / f"root-{i}" for i in (1, 2, 3)]
+    new = [tmp_path / "new" / str(i) for i in (1, 2, 3)]
+    for too_few in (old[:1], [old[0], old[0]]):
+        with pytest.raises(RootRefusedError, match="2 of the root keys"):
+            rotate_root(world.office, earlier=too_few, folders=new, registrar_trust_keys=names)
+    assert not (tmp_path / "new").exists()
+    assert rotate_root(world.office, earlier=old[1:], folders=new, registrar_trust_keys=names) == 2
+    newer = [tmp_path / "newer" / str(i) for i in (1, 2, 3)]
+    with pytest.raises(RootRefusedError):
+        rotate_root(world.office, earlier=old[:2], folders=newer, registrar_trust_keys=names)
+    operator = world.others["operator"]
+    write_trust_folder(operator.trust_path, read_trust_folder(world.office.trust_folder), now=NOW)
+    assert load_trust(operator.trust_path, now=NOW).versions["root"] == 2
+    world.add("unit-1", "bank", "application_unit")
+    assert world.publish() == 2
 
 
 def test_key_files_that_others_can_read_are_refused(world):
