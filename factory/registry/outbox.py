@@ -106,7 +106,9 @@ def verify(registry: Registry, spki: bytes, leaves: Mapping[str, Leaves]) -> int
     Raises:
         ChainBrokenError: an event is not what the log has, or is gone from the registry.
     """
+    registry.verify_chain()
     events = {event.seq: event for event in registry.events()}
+    first = min(events, default=1)
     logged = table("logged")
     with registry.database.reading() as connection:
         kept = connection.execute(logged.select().order_by(logged.c.seq)).all()
@@ -119,6 +121,8 @@ def verify(registry: Registry, spki: bytes, leaves: Mapping[str, Leaves]) -> int
         payload = Envelope.from_bytes(row.envelope).payload
         expected = leaf_hash(entry_of(Submission(row.envelope, spki)))
         found = leaves.get(row.origin)
+        if event is None and row.seq < first:
+            continue  # removed after its time, which ``verify_chain`` checks
         if event is None or canonical.dumps(event.body) != payload:
             raise ChainBrokenError(f"expected event {row.seq} as it was logged; it was altered or removed")
         if found is None or found.hash_at(0, row.position) != expected:

@@ -33,6 +33,10 @@ GENESIS = "0" * 64
 """What the first event names as the one before."""
 
 
+REMOVAL = "log.remove"
+"""Act that records the removal of the oldest events after their time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Act:
     """Who does what, and why.
@@ -286,20 +290,43 @@ class Registry:
             return [Event(row.seq, row.sha256, canonical.loads(row.body)) for row in connection.execute(query)]
 
     def verify_chain(self) -> int:
-        """Recompute the chain and return its length.
+        """Recompute the chain and return the number of its last event.
+
+        Where the oldest events were removed after their time, the event that records it names the last of them.
 
         Raises:
             ChainBrokenError: an event, its place or its link is not what was recorded.
         """
-        previous, count = GENESIS, 0
-        for count, event in enumerate(self.events(), start=1):
+        previous, count, events = GENESIS, 0, self.events()
+        first = events[0].seq if events else 1
+        if first > 1:
+            previous = _removed_through(events)
+        for count, event in enumerate(events, start=first):
             body = canonical.dumps(event.body)
             if event.seq != count or event.body.get("previous") != previous or sha256_hex(body) != event.sha256:
                 raise ChainBrokenError(
-                    f"expected event {count} to follow the one before; it, or one before, was altered"
+                    f"expected event {count} to follow the one before; it, or one before, was altered or is missing"
                 )
             previous = event.sha256
         return count
+
+    def remove_events(self, through: int, act: Act, now: datetime) -> Event:
+        """Remove the oldest events up to ``through`` and record that, in one transaction.
+
+        The caller has checked that their time is over; see ``factory.services.retention``.
+
+        Raises:
+            CaseUnknownError: there is no such event.
+        """
+        table = _table("events")
+        with self.transaction() as connection:
+            last = connection.execute(table.select().where(table.c.seq == through)).first()
+            if last is None:
+                raise CaseUnknownError(f"expected an event {through}, there is none")
+            removal = dataclasses.replace(act, name=REMOVAL, evidence={"through": last.sha256})
+            event = self._record(connection, ("log", str(through), ""), removal, now)
+            connection.execute(table.delete().where(table.c.seq <= through))
+        return event
 
     def verify_cases(self) -> int:
         """Compare every case with what was recorded when it was last changed, and return their number.
@@ -362,6 +389,16 @@ class Registry:
             table.insert().values(seq=seq, kind=kind, case_id=case_id, sha256=digest, body=data, actor=act.actor[:200])
         )
         return Event(seq, digest, body)
+
+
+def _removed_through(events: list[Event]) -> str:
+    """Return the digest of the event before the first, as the record of its removal names it."""
+    wanted = str(events[0].seq - 1)
+    for event in reversed(events):
+        evidence = event.body.get("evidence")
+        if event.body.get("act") == REMOVAL and event.body.get("case") == wanted and isinstance(evidence, dict):
+            return str(evidence.get("through"))
+    raise ChainBrokenError(f"expected events 1 to {wanted}, or the record of their removal; they are missing")
 
 
 def _case(row: "Row[Any]") -> Case:
