@@ -10,9 +10,12 @@ AgencyError
 └── RequestRefusedError     a request or ruling that a rule does not allow
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from factory.errors import FactoryError
+from factory.registry.errors import TransitionRefusedError
 
 
 class AgencyError(FactoryError):
@@ -72,3 +75,16 @@ class RequestRefusedError(AgencyError):
         super().__init__(f"{message}{cited}")
         self.reason = reason
         self.clauses = clauses
+
+
+@contextmanager
+def in_agency_words() -> Iterator[None]:
+    """Raise what the desk refuses as the agency's own error, with code and clauses.
+
+    Raises:
+        RequestRefusedError: instead of ``TransitionRefusedError``.
+    """
+    try:
+        yield
+    except TransitionRefusedError as error:
+        raise RequestRefusedError(error.refusal.code, error.refusal.message, error.refusal.clauses) from error

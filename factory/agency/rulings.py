@@ -14,18 +14,19 @@ from typing import Any
 
 from factory.agency.admission import current_entry
 from factory.agency.catalogue import Catalogue
-from factory.agency.errors import NothingPendingError, RequestRefusedError, SignatureMissingError
+from factory.agency.errors import NothingPendingError, RequestRefusedError, SignatureMissingError, in_agency_words
 from factory.agency.office import Office
 from factory.agency.standing import Standings
 from factory.files import write_atomic
 from factory.identity import Identity
 from factory.lifecycle.agreement import AgreementFacts
-from factory.lifecycle.agreement import move as move_agreement
 from factory.lifecycle.machine import Refusal
-from factory.lifecycle.request import Cut, RequestFacts, Ruling, all_cuts, make_grant, move, waiting_for
-from factory.registry.errors import CaseUnknownError
+from factory.lifecycle.request import SUBMIT, Cut, RequestFacts, Ruling, all_cuts, make_grant, move, waiting_for
+from factory.registry.errors import CaseUnknownError, TransitionRefusedError
 from factory.registry.request import Agreement, DataRequest
 from factory.registry.store import Act, Case, Registry
+from factory.services.actor import Actor
+from factory.services.desk import Desk
 from nodes.contract import canonical
 from nodes.contract.errors import ContractError
 from nodes.contract.grant import Grant, Thresholds
@@ -46,6 +47,7 @@ class Rulings:
         """Work for ``office`` with ``registry``."""
         self._office = office
         self._registry = registry
+        self._desk = Desk(registry, office.now)
         self._catalogue = Catalogue(office, registry)
 
     @property
@@ -53,16 +55,19 @@ class Rulings:
         """Folder of grants that wait for registrars."""
         return self._office.home / "desk" / "grants"
 
-    def add_agreement(self, agreement: Agreement, *, official: str) -> Case:
+    def add_agreement(self, agreement: Agreement, *, official: str = "", actor: Actor | None = None) -> Case:
         """File an authorised-operation agreement; it is the outer limit of requests under it.
+
+        Args:
+            agreement: as signed.
+            official: who files it, at the agency's own home.
+            actor: who files it, where somebody was authenticated.
 
         Raises:
             RequestRefusedError: a resource with a prohibited circumstance, or not checked for one;
                 or its term is longer than the profile allows, or over, or its sides are one; cites it.
         """
-        refusal = self._catalogue.agreement_refusal(agreement.resources)
-        if refusal is not None:
-            raise RequestRefusedError(refusal.code, refusal.message, refusal.clauses)
+        by = actor or Actor(official, self._office.identity.organisation, frozenset({"agency"}), "home")
         entry = next((a for a in self._office.trust().actors.actors if a.id == agreement.operator), None)
         facts = AgreementFacts(
             now=self._office.now(),
@@ -74,93 +79,137 @@ class Rulings:
             not_before=agreement.not_before,
             not_after=agreement.not_after,
         )
-        answer = move_agreement("record", state="none", role="agency", facts=facts)
-        if isinstance(answer, Refusal):
-            raise RequestRefusedError(answer.code, answer.message, answer.clauses)
-        act = Act(official, "agency", self._office.identity.organisation, "agreement.file")
-        document = agreement.model_dump(mode="json")
-        return self._registry.create(
-            "agreement", agreement.agreement_id, state=answer.target, document=document, act=act, now=self._office.now()
-        )
+        name = agreement.agreement_id
+        with in_agency_words(), self._desk.together():
+            refusal = self._catalogue.agreement_refusal(agreement.resources)
+            if refusal is not None:
+                raise self._desk.refuse(by, "agreement", name, "record", refusal)
+            return self._desk.open(
+                by, "agreement", name, "record", facts=facts, document=agreement.model_dump(mode="json")
+            )
 
-    def submit(self, payload: bytes, *, sender: str) -> Case:
+    def propose(self, payload: bytes, *, actor: Actor) -> Case:
+        """Take a developer's data request, for the operator to check and submit.
+
+        Raises:
+            RequestRefusedError: developers do not ask in this jurisdiction, or the scenario is not stated.
+            MalformedError: not a request.
+        """
+        request = parse(DataRequest, payload)
+        with in_agency_words():
+            return self._desk.open(
+                actor,
+                "request",
+                request.request_id,
+                "propose",
+                facts=self._facts(request, ""),
+                document=canonical.loads(payload),
+                reason=request.need,
+                evidence={"request": sha256_hex(payload)},
+            )
+
+    def submit(self, payload: bytes, *, sender: str = "", actor: Actor | None = None) -> Case:
         """Take a data request from the operator.
 
         Args:
             payload: canonical bytes of the request.
             sender: actor id whose signature on it was verified.
+            actor: who submits it for the operator, where somebody was authenticated.
 
         Raises:
             RequestRefusedError: the request breaks a rule; cites it.
             MalformedError: not a request.
         """
         request = parse(DataRequest, payload)
-        if request.operator != sender:
-            raise RequestRefusedError("request.operator", "expected a request in the sender's own name")
         actors = self._office.trust().actors
-        operator = actors.find(sender, role="operator", moment=self._office.now())
-        nodes = [party.node for party in request.parties]
-        for role, names in (("node", nodes), ("application_unit", request.clients)):
-            unknown = [name for name in names if not _known(actors, name, role, self._office)]
-            if unknown:
-                raise RequestRefusedError("request.party", f"expected admitted parties, {unknown[0]} is no {role} now")
-        closed = Standings(self._office, self._registry).refusal(sender)
-        if closed is not None:
-            raise RequestRefusedError(closed.code, closed.message, closed.clauses)
-        waiting = frozenset(
-            str(case.document["scenario"])
-            for state in ("submitted", "approved")
-            for case in self._registry.cases("request", state=state)
-        )
-        facts = self._facts(request, operator.organisation, open_scenarios=waiting)
-        known = self._known_case(request.request_id)
-        if known is not None and known.sha256 == sha256_hex(payload):
-            return known
-        _permit("submit", "draft", "operator", facts)
-        act = Act(
-            sender, "operator", operator.organisation, "request.submit", request.need, {"request": sha256_hex(payload)}
-        )
-        return self._registry.create(
-            "request",
-            request.request_id,
-            state="submitted",
-            document=canonical.loads(payload),
-            act=act,
-            now=self._office.now(),
-        )
+        operator = next((a for a in actors.actors if a.id == request.operator), None)
+        body = operator.organisation if operator else ""
+        by = actor or Actor(sender, body, frozenset({"operator"}), "key")
+        with in_agency_words(), self._desk.together():
+            refusal = self._refuse_parties(request, by, body)
+            if refusal is not None:
+                raise self._desk.refuse(by, "request", request.request_id, "submit", refusal)
+            known = self._known_case(request.request_id)
+            if known is not None and known.sha256 == sha256_hex(payload) and known.state != "proposed":
+                return known
+            facts = self._facts(request, body, open_scenarios=self._open_scenarios())
+            reason, evidence = request.need, {"request": sha256_hex(payload)}
+            if known is not None and known.state == "proposed":
+                return self._desk.move(
+                    by,
+                    "request",
+                    known.id,
+                    "submit",
+                    facts=facts,
+                    reason=reason,
+                    evidence=evidence,
+                    document=canonical.loads(payload),
+                )
+            return self._desk.open(
+                by,
+                "request",
+                request.request_id,
+                "submit",
+                facts=facts,
+                document=canonical.loads(payload),
+                reason=reason,
+                evidence=evidence,
+                agreement=request.agreement_id,
+            )
 
-    def rule(self, request_id: str, ruling: Ruling) -> Grant | None:
+    def rule(self, request_id: str, ruling: Ruling, *, actor: Actor | None = None) -> Grant | None:
         """Record the ruling; if it approves, lay the grant on the desk and return it.
+
+        Args:
+            request_id: of the request.
+            ruling: what was decided.
+            actor: who decided, where somebody was authenticated; the ruling's official at the agency's own home.
 
         Raises:
             RequestRefusedError: a finding or reason is missing, a cut does not fit, or the state is another.
             CaseUnknownError: no such request.
         """
-        case = self._registry.get("request", request_id)
-        request = DataRequest.model_validate(case.document)
-        operator = next(a for a in self._office.trust().actors.actors if a.id == request.operator)
-        kept = self._registry.artefacts("request", request_id)
-        approvals = {body: str(name) for body, name in canonical.loads(kept.get(APPROVALS, b"{}")).items()}
-        facts = self._facts(request, operator.organisation, ruling=ruling, approvals=approvals)
-        if ruling.approve and waiting_for(facts):
-            self._endorse(case, ruling, facts, approvals)
-            return None
-        permit_target = _permit("approve" if ruling.approve else "reject", case.state, ruling.body, facts)
-        written = _ruling_json(request, ruling)
-        act = Act(
-            ruling.official,
-            "agency",
-            ruling.organisation,
-            "request.approve" if ruling.approve else "request.reject",
-            ruling.reason,
-            {"request": case.sha256, "ruling": sha256_hex(written)},
-        )
-        artefacts = {"ruling.json": written}
-        if not ruling.approve:
-            self._registry.change(case, state=permit_target, act=act, now=self._office.now(), artefacts=artefacts)
-            return None
+        by = actor or Actor(ruling.official, ruling.organisation, frozenset({ruling.body}), "home")
+        with in_agency_words(), self._desk.together():
+            case = self._registry.get("request", request_id)
+            request = DataRequest.model_validate(case.document)
+            operator = next((a for a in self._office.trust().actors.actors if a.id == request.operator), None)
+            kept = self._registry.artefacts("request", request_id)
+            approvals = {body: str(name) for body, name in canonical.loads(kept.get(APPROVALS, b"{}")).items()}
+            facts = self._facts(request, operator.organisation if operator else "", ruling=ruling, approvals=approvals)
+            written = _ruling_json(request, ruling)
+            evidence = {"request": case.sha256, "ruling": sha256_hex(written)}
+            if ruling.approve and waiting_for(facts):
+                body = facts.profile.as_named(ruling.body)
+                artefacts = {
+                    f"ruling-{body}.json": written,
+                    APPROVALS: canonical.dumps({**approvals, body: ruling.organisation}),
+                }
+                act, grant = "endorse", None
+            elif ruling.approve and not isinstance(
+                move("approve", state=case.state, role=ruling.body, facts=facts), Refusal
+            ):
+                grant, laid = self._lay_grant(case, request, ruling, written)
+                act, artefacts = "approve", {"ruling.json": written, **laid}
+            else:
+                act, grant, artefacts = "approve" if ruling.approve else "reject", None, {"ruling.json": written}
+            self._desk.move(
+                by,
+                "request",
+                request_id,
+                act,
+                facts=facts,
+                reason=ruling.reason,
+                evidence=evidence,
+                artefacts=artefacts,
+            )
+            return grant
+
+    def _lay_grant(
+        self, case: Case, request: DataRequest, ruling: Ruling, written: bytes
+    ) -> tuple[Grant, dict[str, bytes]]:
+        """Lay the grant on the desk for the registrars, and return it with the artefacts of the request."""
         grant, statement, agreement = self._prepare(case, request, ruling)
-        artefacts |= {"grant_id": grant.grant_id.encode("ascii"), STATEMENT: statement}
         folder = self.desk / grant.grant_id
         folder.mkdir(mode=0o700, parents=True)
         for name, content in {
@@ -170,21 +219,40 @@ class Rulings:
             STATEMENT: statement,
         }.items():
             write_atomic(folder / name, content)
-        self._registry.change(case, state=permit_target, act=act, now=self._office.now(), artefacts=artefacts)
-        return grant
+        return grant, {"grant_id": grant.grant_id.encode("ascii"), STATEMENT: statement}
 
-    def _endorse(self, case: Case, ruling: Ruling, facts: RequestFacts, approvals: Mapping[str, str]) -> None:
-        """Record the approval of one of several bodies; the last one approves."""
-        target = _permit("endorse", case.state, ruling.body, facts)
-        body = facts.profile.as_named(ruling.body)
-        written = _ruling_json(facts.request, ruling)
-        evidence = {"request": case.sha256, "ruling": sha256_hex(written)}
-        act = Act(ruling.official, body, ruling.organisation, "request.endorse", ruling.reason, evidence)
-        artefacts = {
-            f"ruling-{body}.json": written,
-            APPROVALS: canonical.dumps({**approvals, body: ruling.organisation}),
-        }
-        self._registry.change(case, state=target, act=act, now=self._office.now(), artefacts=artefacts)
+    def lay_signature(self, request_id: str, envelope: bytes, *, actor: Actor) -> tuple[str, ...]:
+        """Take one registrar's signature on the grant of an approved request; return who has signed.
+
+        Raises:
+            NothingPendingError: the request was not approved.
+            SignatureMissingError: not a registrar of the grant, or signed other bytes.
+        """
+        case = self._registry.get("request", request_id)
+        kept = self._registry.artefacts("request", request_id)
+        if STATEMENT not in kept or case.state != "approved":
+            raise NothingPendingError(f"expected an approved request, {request_id} is {case.state}")
+        signers = self.verify_signatures(kept[STATEMENT], [envelope])
+        if len(signers) != 1:
+            raise SignatureMissingError("expected the signature of a registrar of the grant on exactly its statement")
+        grant = parse_grant(kept[STATEMENT])
+        signer = signers.pop()
+        write_atomic(self.desk / grant.grant_id / f"{signer}.dsse.json", envelope)
+        self._desk.note(actor, "request", request_id, "sign", evidence={"grant": sha256_hex(kept[STATEMENT])})
+        laid = [path.read_bytes() for path in sorted((self.desk / grant.grant_id).glob("*.dsse.json"))]
+        return tuple(sorted(self.verify_signatures(kept[STATEMENT], laid)))
+
+    def laid(self, request_id: str) -> dict[str, Any]:
+        """Return what a registrar checks before signing: request, ruling, agreement and the statement.
+
+        Raises:
+            NothingPendingError: the request was not approved.
+        """
+        kept = self._registry.artefacts("request", request_id)
+        if STATEMENT not in kept:
+            raise NothingPendingError(f"expected an approved request, {request_id} has no grant to sign")
+        folder = self.desk / parse_grant(kept[STATEMENT]).grant_id
+        return {path.stem: canonical.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))}
 
     def issue(self, request_id: str) -> tuple[Grant, list[bytes]]:
         """Return the grant with the registrars' envelopes, issuing it when both have signed.
@@ -205,28 +273,23 @@ class Rulings:
             return grant, envelopes
         request = DataRequest.model_validate(case.document)
         facts = self._facts(request, "", grant_signers=frozenset(signers))
+        by = Actor(",".join(sorted(signers)), self._office.identity.organisation, frozenset({"registrar"}), "key")
+        evidence = {"grant": sha256_hex(kept[STATEMENT])}
         try:
-            target = _permit("issue", case.state, "registrar", facts)
-        except RequestRefusedError as error:
+            with self._desk.together():
+                self._desk.move(by, "request", request_id, "issue", facts=facts, evidence=evidence)
+                self._registry.create(
+                    "grant",
+                    grant.grant_id,
+                    state="granted",
+                    document=grant.model_dump(mode="json"),
+                    act=Act(by.id, "registrar", by.organisation, "grant.issue", evidence=evidence),
+                    now=self._office.now(),
+                )
+        except TransitionRefusedError as error:
             raise SignatureMissingError(
                 f"{error}; run `shufang agency sign-grant` in the other registrar's home"
             ) from error
-        act = Act(
-            ",".join(sorted(signers)),
-            "registrar",
-            self._office.identity.organisation,
-            "grant.issue",
-            evidence={"grant": sha256_hex(kept[STATEMENT])},
-        )
-        self._registry.change(case, state=target, act=act, now=self._office.now())
-        self._registry.create(
-            "grant",
-            grant.grant_id,
-            state="granted",
-            document=grant.model_dump(mode="json"),
-            act=act,
-            now=self._office.now(),
-        )
         return grant, envelopes
 
     def verify_signatures(self, statement: bytes, envelopes: Sequence[bytes]) -> set[str]:
@@ -262,6 +325,36 @@ class Rulings:
             "cuts": ruling.get("cuts", []),
             "grant_id": kept.get("grant_id", b"").decode("ascii"),
         }
+
+    def _refuse_parties(self, request: DataRequest, by: Actor, body: str) -> Refusal | None:
+        """Say why this actor may not ask for these parties, or None."""
+        if (by.means == "key" and by.id != request.operator) or by.organisation != body:
+            return Refusal("request.operator", "expected a request in the sender's own name", SUBMIT)
+        if by.purposes and request.purpose not in by.purposes:
+            return Refusal("request.purpose", f"the key is bound to other purposes than {request.purpose}", SUBMIT)
+        actors = self._office.trust().actors
+        nodes = [party.node for party in request.parties]
+        wanted = (("operator", (request.operator,)), ("node", nodes), ("application_unit", request.clients))
+        for role, names in wanted:
+            unknown = [name for name in names if not _known(actors, name, role, self._office)]
+            if unknown:
+                return Refusal("request.party", f"expected admitted parties, {unknown[0]} is no {role} now", SUBMIT)
+        return Standings(self._office, self._registry).refusal(request.operator)
+
+    def _open_scenarios(self) -> frozenset[str]:
+        return frozenset(
+            str(case.document["scenario"])
+            for state in ("submitted", "approved")
+            for case in self._registry.cases("request", state=state)
+        )
+
+    def _argued(self, scenario: str) -> frozenset[str]:
+        try:
+            case = self._registry.get("scenario", scenario)
+        except CaseUnknownError:
+            return frozenset()
+        bodies = case.document["argued"]
+        return frozenset(map(str, bodies)) if case.state == "screened" and isinstance(bodies, dict) else frozenset()
 
     def _known_case(self, request_id: str) -> Case | None:
         try:
@@ -312,6 +405,7 @@ class Rulings:
             grant_signers=grant_signers,
             catalogue=self._catalogue.listed([ask.resource for _, ask in request.asks()]),
             approvals=approvals or {},
+            argued=self._argued(request.scenario),
         )
 
 
@@ -404,13 +498,6 @@ def _ruling_from_json(data: bytes) -> Ruling:
         thresholds=Thresholds.model_validate(value["thresholds"]) if value["thresholds"] else None,
         uses_max=value["uses_max"],
     )
-
-
-def _permit(act: str, state: str, role: str, facts: RequestFacts) -> str:
-    answer = move(act, state=state, role=role, facts=facts)
-    if isinstance(answer, Refusal):
-        raise RequestRefusedError(answer.code, answer.message, answer.clauses)
-    return answer.target
 
 
 def _known(actors: Actors, name: str, role: str, office: Office) -> bool:

@@ -82,7 +82,7 @@ def for_roles(*roles: str, kind: str = "api", act: str = "call") -> dict[str, An
 
 def for_act(kind: str, *acts: str) -> dict[str, Any]:
     """Return the arguments of a route by which these acts of a machine are done."""
-    roles = {role for act in acts for role in MACHINES[kind].roles(act)}
+    roles = {role for act in acts for role in MACHINES[kind].roles(act)} - {"clock"}
     return for_roles(*roles, kind=kind, act="/".join(acts))
 
 

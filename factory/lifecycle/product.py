@@ -23,6 +23,7 @@ LISTED = ("PROD-LIST", "SZ-09-1", "SZ-09-3", "SZ-09-7")
 DEMAND = ("PROD-DEMAND", "JN-15-1")
 HEAD = ("PER-OFFDEC", "JN-20-5")
 TRADE = ("REL-TRADE", "SD-22-1", "GD-28-1")
+AUTHORISED = ("UNI-AUTH", "SZ-05-7", "SZ-10.7-7", "GD-10-1")
 TRACE = ("PROV-TRACE", "JN-07-4", "SZ-10.1-3", "GD-30-1")
 CLOSE = ("SUSP-CLOSE", "SD-38-1", "JN-24-1")
 
@@ -36,6 +37,7 @@ class ProductFacts:
         profile: of the jurisdiction.
         departments: nodes of the grant that took part.
         runs_signed: nodes with a verified run statement.
+        agreement_until: end of an agreement with this operator that is in force, None without one.
         grant_until: end of the grant.
         grant_struck: the grant is suspended or revoked.
         test_failures: why tests failed, empty if all passed.
@@ -57,6 +59,7 @@ class ProductFacts:
     profile: Profile
     departments: frozenset[str] = frozenset()
     runs_signed: frozenset[str] = frozenset()
+    agreement_until: datetime | None = None
     grant_until: datetime | None = None
     grant_struck: bool = False
     test_failures: tuple[str, ...] = ()
@@ -72,6 +75,12 @@ class ProductFacts:
     demand: str = ""
     exchange_reference: str = ""
     reason: str = ""
+
+
+def _authorised(facts: ProductFacts) -> Refusal | None:
+    if facts.agreement_until is None or facts.agreement_until <= facts.now:
+        return Refusal("product.unauthorised", "expected an agreement in force with who supplies it", AUTHORISED)
+    return None
 
 
 def _provenance_complete(facts: ProductFacts) -> Refusal | None:
@@ -204,6 +213,7 @@ _EVERY = _words(
 _BEFORE_RELEASE = _words("built", "tested", "reviewed", "pre_release_reported", "registered")
 
 TRANSITIONS: tuple[Transition[ProductFacts], ...] = (
+    Transition("start", _words("none"), "building", _words("operator"), (_authorised, _grant_in_force), AUTHORISED),
     Transition(
         "build", _words("building"), "built", _words("operator"), (_grant_in_force, _provenance_complete), TRACE
     ),

@@ -56,7 +56,7 @@ class Desk:
         try:
             with self.registry.transaction():
                 yield
-        except TransitionRefusedError:
+        except BaseException:
             self._record_refusal()
             raise
         finally:

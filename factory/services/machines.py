@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from factory.lifecycle import membership, product, registration, request
+from factory.lifecycle import (
+    agreement,
+    incident,
+    membership,
+    product,
+    registration,
+    request,
+    resource,
+    scenario,
+    standing,
+)
 from factory.lifecycle.machine import Transition
 
 
@@ -42,8 +52,12 @@ MACHINES: Mapping[str, Machine] = dict(
         _machine("organisation", membership.ORGANISATION, "none"),
         _machine("account", membership.ACCOUNT, "none"),
         _machine("parties", membership.PARTIES, "none"),
-        _machine("request", request.TRANSITIONS, "draft", "submit", "approve reject issue"),
-        _machine("product", product.TRANSITIONS, "building", "build test", "review register restore"),
+        _machine("agreement", agreement.TRANSITIONS, "none", "announce choose", "sign end renew decline"),
+        _machine("resource", resource.TRANSITIONS, "draft", "submit review", "confirm include exclude release"),
+        _machine("scenario", scenario.SCENARIO, "none", "screen", "argue decline"),
+        _machine("demand", scenario.DEMAND, "none"),
+        _machine("request", request.TRANSITIONS, "draft", "propose submit", "endorse approve reject issue"),
+        _machine("product", product.TRANSITIONS, "none", "start build test", "review register restore"),
         _machine(
             "registration",
             registration.TRANSITIONS,
@@ -51,5 +65,7 @@ MACHINES: Mapping[str, Machine] = dict(
             "apply ask_renewal ask_correction ask_cancellation",
             "code refuse renewal correction deny cancellation",
         ),
+        _machine("incident", incident.TRANSITIONS, "none", "suspect start", "close dismiss"),
+        _machine("standing", standing.TRANSITIONS, "none", "apply apply_again", "authorise finish"),
     )
 )

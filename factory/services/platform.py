@@ -14,7 +14,11 @@ from factory.agency.settings import read_settings
 from factory.registry.store import Registry
 from factory.services.audit import Audit
 from factory.services.desk import Desk
+from factory.services.governed import Governed
 from factory.services.people import People
+from factory.services.products import Products
+from factory.services.retention import Retention
+from factory.services.scenarios import Scenarios
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,10 @@ class Platform:
         people: organisations, accounts, parties.
         rulings: agreements, requests and grants.
         registrations: registration of products.
+        scenarios: scenarios that are argued, demands.
+        products: products and their steps.
+        governed: agreements, incidents and standing.
+        retention: removal of old events.
         audit: search in what was done.
     """
 
@@ -37,6 +45,10 @@ class Platform:
     people: People
     rulings: Rulings
     registrations: Registrations
+    scenarios: Scenarios
+    products: Products
+    governed: Governed
+    retention: Retention
     audit: Audit
 
     def close(self) -> None:
@@ -68,5 +80,9 @@ def build_platform(office: Office, registry: Registry) -> Platform:
         people=People(desk, credentials, keys),
         rulings=Rulings(office, registry),
         registrations=Registrations(office, registry),
+        scenarios=Scenarios(desk, office),
+        products=Products(desk, office),
+        governed=Governed(desk, office),
+        retention=Retention(desk),
         audit=Audit(desk),
     )
