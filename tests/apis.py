@@ -4,19 +4,23 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
 
 from factory.accounts.credentials import Credentials
 from factory.api.app import build_app
+from factory.law.files import write_law
 from factory.lifecycle.roles import ROLES
+from factory.registry.request import read_agreement, read_request
 from factory.registry.store import Registry
 from factory.services.actor import Actor
 from factory.services.people import NewAccount, NewOrganisation
 from factory.services.platform import Platform, build_platform
-from tests import offices
+from tests import offices, request_texts
 from tests.registries import CHEAP
+from tests.town import catalogue_entries
 
 BODIES = {
     "org-platform": ("administrator", "supervisor"),
@@ -25,12 +29,23 @@ BODIES = {
     "org-admin": ("data_administration",),
     "org-health": ("sector_authority",),
     "org-east": ("source_department", "node"),
+    "org-west": ("source_department", "node"),
+    "org-north": ("source_department", "node"),
     "org-dev": ("developer",),
     "org-bank": ("application_unit",),
     "org-university": ("reviewer",),
     "org-security": ("operator", "security_head"),
 }
 """Bodies with what they may be; ``data-bureau`` is the organisation of the agency's own keys."""
+
+DISTRICTS = ("east", "west", "north")
+
+PARTIES = {
+    "data-bureau": "agency", "org-admin": "data_administration", "org-health": "sector_authority",
+    "org-operator": "operator", "org-dev": "developer", "org-bank": "application_unit",
+    "org-east": "source_department", "org-west": "source_department", "org-north": "source_department",
+    "org-university": "reviewer",
+}  # fmt: skip
 
 HOMES = {
     "agency": "data-bureau", "registrar": "data-bureau", "authorising_unit": "data-bureau",
@@ -47,11 +62,16 @@ class Served:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.world = offices.world(folder)
-        self.node = self.world.add("node-east", "org-east", "node")
+        self.nodes = {name: self.world.add(f"node-{name}", f"org-{name}", "node") for name in DISTRICTS}
+        self.node = self.nodes["east"]
+        self.reviewers = [self.world.add(f"reviewer-{body}", body, "reviewer") for body in ("university", "institute")]
         self.operator = self.world.add("operator", "org-operator", "operator")
-        self.bank = self.world.add("bank", "org-bank", "application_unit")
+        self.bank = self.world.add("unit-1", "org-bank", "application_unit")
         self.world.publish()
         self.registry = Registry(url)
+        catalogue_entries(
+            self.world.office, self.registry, {name: (node.key, f"org-{name}") for name, node in self.nodes.items()}
+        )
         self.platform: Platform = build_platform(self.world.office, self.registry)
         self.people, self.desk = self.platform.people, self.platform.desk
         self.people.found(
@@ -94,6 +114,24 @@ class Served:
         credentials = Credentials(self.registry, None, CHEAP)  # type: ignore[arg-type]  # seals nothing here
         now = self.desk.clock()
         return credentials.issue(name, "session", now=now, until=now + timedelta(hours=8))
+
+    def law(self, code: str) -> None:
+        """Put the jurisdiction of this platform under another profile."""
+        home = self.world.office.home
+        (home / "law.toml").unlink(missing_ok=True)
+        write_law(home, code, accept_proposed=True)
+
+    def agree(self, **changes: Any) -> Any:
+        """File an agreement with a role for each body."""
+        text = read_agreement(request_texts.AGREEMENT).model_dump(mode="json")
+        return self.call(
+            "POST", "/v1/agreements", {"agreement": {**text, **changes}, "parties": PARTIES}, role="agency"
+        )
+
+    def request(self, **changes: Any) -> dict[str, Any]:
+        """Return the body of a data request."""
+        made = read_request(request_texts.request_text(**changes), operator="operator", now=self.desk.clock())
+        return made.model_dump(mode="json")
 
     def call(self, method: str, path: str, body: object = None, *, role: str = "", token: str = "", **headers: str):
         sent = {name.replace("_", "-"): value for name, value in headers.items()}

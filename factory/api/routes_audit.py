@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from factory.api.session import EVERYBODY, Acting, CaseId, Here, Limit, for_roles
+from factory.api.session import EVERYBODY, Acting, CaseId, CaseName, Here, Limit, for_roles
 from factory.registry.store import Event
 from nodes.contract.messages import Name
 
@@ -29,8 +29,16 @@ def events(
     return {"items": [_shown(event) for event in page], "next": page[-1].seq if len(found) > limit else None}
 
 
+@router.get("/refusals", **for_roles("agency", "data_administration", "supervisor"))
+def refusals(here: Here, after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0, limit: Limit = 100) -> Answer:
+    """被拒绝的操作 | What was refused, to whom and why, in order."""
+    found = here.audit.refusals(after=after, limit=limit + 1)
+    page = found[:limit]
+    return {"items": [_shown(event) for event in page], "next": page[-1].seq if len(found) > limit else None}
+
+
 @router.get("/{kind}/{case}/life", **for_roles(*EVERYBODY))
-def life(here: Here, actor: Acting, kind: CaseId, case: CaseId) -> Answer:
+def life(here: Here, actor: Acting, kind: CaseId, case: CaseName) -> Answer:
     """全过程记录 | Every step of a case and of what it rests on."""
     return {"items": [_shown(event) for event in here.audit.life(actor, kind, case)], "next": None}
 

@@ -1,5 +1,6 @@
 """Agreements, scenarios, demands, requests, grants, registrations, products, incidents and standing."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
@@ -10,6 +11,7 @@ from factory.api.session import (
     Acting,
     After,
     CaseId,
+    CaseName,
     Here,
     Limit,
     OnceOnly,
@@ -18,8 +20,10 @@ from factory.api.session import (
     listed,
     shown,
 )
+from factory.law.clocks import Due
 from factory.lifecycle.registration import ASKED, Application
 from factory.lifecycle.request import Cut, Ruling
+from factory.lifecycle.roles import SEES_ALL
 from factory.registry.request import Agreement, DataRequest
 from factory.services.governed import MODELS, STATED
 from factory.services.machines import MACHINES
@@ -28,6 +32,7 @@ from factory.services.scenarios import Finding, NewDemand, NewScenario
 from nodes.contract import canonical
 from nodes.contract.grant import Thresholds
 from nodes.contract.messages import Name, Text
+from nodes.contract.statement import time_text
 
 router = APIRouter(prefix="/v1")
 Answer = dict[str, Any]
@@ -95,10 +100,11 @@ def _reads(path: str, kind: str, title: str) -> None:
     def several(here: Here, actor: Acting, state: Name | None = None, after: After = None, limit: Limit = 50) -> Answer:
         return listed(here.desk.list(actor, kind, state=state, after=after or "", limit=limit + 1), limit)
 
-    def one(here: Here, actor: Acting, name: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._:@+-]{0,95}$")]) -> Answer:
+    def one(here: Here, actor: Acting, name: CaseName) -> Answer:
         case = here.desk.read(actor, kind, name)
         artefacts = here.desk.registry.artefacts(kind, name)
-        found = {**shown(case), "artefacts": sorted(artefacts)}
+        clocks = [_clock(end, here.desk.clock()) for end in here.clocks.of(case)]
+        found = {**shown(case), "artefacts": sorted(artefacts), "clocks": clocks}
         return {**found, "stated": canonical.loads(artefacts[STATED])} if STATED in artefacts else found
 
     several.__doc__, one.__doc__ = f"{title}列表 | List of {path}.", f"{title} | One {kind}."
@@ -119,6 +125,30 @@ for _path, _kind, _title in (
     ("standings", "standing", "运营资格"),
 ):
     _reads(_path, _kind, _title)
+
+
+def _clock(end: Due, now: datetime) -> Answer:
+    return {
+        "clock": end.clock.name,
+        "title_zh": end.clock.title_zh,
+        "since": time_text(end.since),
+        "last_day": end.last_day.isoformat(),
+        "at": time_text(end.at),
+        "has_passed": end.has_passed(now),
+        "is_provisional": end.is_provisional,
+        "clauses": list(end.clauses),
+    }
+
+
+@router.get("/clocks", **for_roles(*sorted(SEES_ALL)))
+def clocks(here: Here) -> Answer:
+    """时限提醒 | Clocks that are about to pass or have passed: whom to tell, the earliest end first."""
+    now = here.desk.clock()
+    items = [
+        {"subject": n.subject, "stage": n.stage, "tell": list(n.tell), "holds": n.holds, **_clock(n.due, now)}
+        for n in here.clocks.notices()
+    ]
+    return {"items": items, "next": None}
 
 
 @router.post("/agreements", status_code=201, **for_act("agreement", "record"))
@@ -255,10 +285,13 @@ def start_product(here: Here, actor: Acting, once: OnceOnly, body: NewProduct) -
     return once(lambda: shown(here.products.start(actor, body)))
 
 
-@router.post("/products/{name}/receipts", **for_roles("agency", "data_administration", "source_department"))
+RECEIVERS = ("agency", "data_administration", "authorising_unit", "source_department", "security_head")
+
+
+@router.post("/products/{name}/receipts", **for_roles(*RECEIVERS))
 def receive(here: Here, actor: Acting, once: OnceOnly, name: ProductId) -> Answer:
-    """签收发布前报告 | Acknowledge the pre-release report."""
-    body = min(actor.roles & {"agency", "data_administration", "source_department"})
+    """签收发布前报告 | Acknowledge the pre-release report; the head of security clears the release with it."""
+    body = min(actor.roles & set(RECEIVERS))
     return once(lambda: shown(here.products.receive(actor, name, body=body)))
 
 

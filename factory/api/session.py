@@ -32,6 +32,7 @@ _bearer = HTTPBearer(auto_error=False, description="会话令牌或 API 密钥 |
 
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{8,200}$")]
 CaseId = Annotated[Name, Path(description="事项编号 | name of the case")]
+CaseName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._:@+-]{0,95}$", description="事项编号 | name of the case")]
 After = Annotated[Name | None, Query(description="从此编号之后 | go on after this name")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
@@ -103,7 +104,8 @@ class Once:
             IdempotencyError: the key came before with another command.
         """
         if not self._key:
-            return do()
+            with self._here.desk.together():
+                return do()
         answers, registry = table("answers"), self._here.desk.registry
         with self._here.desk.together(), registry.transaction() as connection:
             query = answers.select().where(answers.c.actor == self._actor.id, answers.c.key == self._key)

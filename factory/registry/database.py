@@ -7,7 +7,7 @@ on PostgreSQL by one advisory lock, so that whoever holds the lock reads what no
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from factory.registry import schema
@@ -62,15 +62,28 @@ class Database:
         if joined is not None:
             yield joined
             return
-        with self._turn, self._usable(), self._engine.connect().execution_options(writing=True) as connection:
-            self._thread.connection = connection
-            try:
-                with connection.begin():
-                    if self.dialect == "postgresql":
-                        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER})")
-                    yield connection
-            finally:
-                self._thread.connection = None
+        self._thread.afterwards = []
+        try:
+            with self._turn, self._usable(), self._engine.connect().execution_options(writing=True) as connection:
+                self._thread.connection = connection
+                try:
+                    with connection.begin():
+                        if self.dialect == "postgresql":
+                            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER})")
+                        yield connection
+                finally:
+                    self._thread.connection = None
+        finally:
+            waiting, self._thread.afterwards = self._thread.afterwards, []
+            for act in waiting:
+                act()
+
+    def afterwards(self, act: Callable[[], object]) -> None:
+        """Do something once the transaction of this thread is over, however it ended; now if there is none."""
+        if getattr(self._thread, "connection", None) is None:
+            act()
+        else:
+            self._thread.afterwards.append(act)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator["Connection"]:

@@ -46,6 +46,12 @@ class Audit:
             self._desk.read(actor, kind, case_id)
         return self._desk.registry.events(kind=kind, case_id=case_id, actor=person, after=after, limit=limit)
 
+    def refusals(self, *, after: int = 0, limit: int = 100) -> list[Event]:
+        """Return acts that were refused, in order."""
+        return [
+            event for event in self._desk.registry.events(after=after) if str(event.body["act"]).endswith(".refused")
+        ][:limit]
+
     def life(self, actor: Actor, kind: str, case_id: str) -> list[Event]:
         """Return every event of a case and of the cases it rests on or that rest on it, in order.
 
@@ -58,7 +64,8 @@ class Audit:
         todo = [case, *_resting_on(registry, case)]
         seen |= {(item.kind, item.id) for item in todo}
         while todo:
-            for place in _links(todo.pop().document):
+            item = todo.pop()
+            for place in (*_links(item.document), *_request_of(registry, item)):
                 if place in seen:
                     continue
                 seen.add(place)
@@ -68,6 +75,14 @@ class Audit:
                     continue
         found = [event for place in seen for event in registry.events(kind=place[0], case_id=place[1])]
         return sorted(found, key=lambda event: event.seq)
+
+
+def _request_of(registry: Registry, case: Case) -> list[tuple[str, str]]:
+    """Return the request that a grant cites by its digest."""
+    if case.kind != "grant":
+        return []
+    cited = case.document.get("request_sha256")
+    return [("request", other.id) for other in registry.cases("request") if other.sha256 == cited]
 
 
 def _resting_on(registry: Registry, case: Case) -> list[Case]:

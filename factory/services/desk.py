@@ -9,7 +9,6 @@ Privacy: reasons and digests; no value of a row is ever given to an act.
 """
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,23 +43,12 @@ class Desk:
         """Work on ``registry`` by ``clock``, which gives aware times to the second."""
         self.registry = registry
         self.clock = clock
-        self._thread = threading.local()
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """Do several acts in one transaction; a refusal undoes all of them and is recorded."""
-        if getattr(self._thread, "is_open", False):
+        with self.registry.transaction():
             yield
-            return
-        self._thread.is_open, self._thread.refused = True, None
-        try:
-            with self.registry.transaction():
-                yield
-        except BaseException:
-            self._record_refusal()
-            raise
-        finally:
-            self._thread.is_open = False
 
     def open(
         self,
@@ -188,10 +176,7 @@ class Desk:
 
     def refuse(self, actor: Actor, kind: str, case_id: str, act: str, refusal: Refusal) -> TransitionRefusedError:
         """Record a refusal that no machine gave, and return the error to raise."""
-        refused = _Refused(actor, _any_role(actor), kind, case_id, "", act, refusal)
-        self._thread.refused = refused
-        if not getattr(self._thread, "is_open", False):
-            self._record_refusal()
+        self._record_refusal(_Refused(actor, _any_role(actor), kind, case_id, "", act, refusal))
         return TransitionRefusedError(refusal)
 
     def read(self, actor: Actor, kind: str, case_id: str) -> Case:
@@ -238,7 +223,7 @@ class Desk:
             if not isinstance(answer, Refusal):
                 return role, answer.target
             refusal = answer
-        self._thread.refused = _Refused(actor, role, machine.kind, case_id, state, act, refusal)
+        self._record_refusal(_Refused(actor, role, machine.kind, case_id, state, act, refusal))
         raise TransitionRefusedError(refusal)
 
     def _role(self, actor: Actor, machine: Machine, act: str, agreement: str) -> tuple[str, Refusal | None]:
@@ -268,20 +253,14 @@ class Desk:
                 )
         return None
 
-    def _record_refusal(self) -> None:
-        refused: _Refused | None = self._thread.refused
-        self._thread.refused = None
-        if refused is None:
-            return
-        act = _act(
-            refused.actor,
-            refused.role,
-            f"{refused.kind}.{refused.act}.refused",
-            refused.refusal.code,
-            None,
-        )
-        self.registry.record(
-            act, kind=refused.kind, case_id=refused.case_id[:96], state=refused.state, now=self.clock()
+    def _record_refusal(self, refused: _Refused) -> None:
+        """Record a refusal once everything else of its act was undone."""
+        name = f"{refused.kind}.{refused.act}.refused"
+        act = _act(refused.actor, refused.role, name, refused.refusal.code, None)
+        self.registry.database.afterwards(
+            lambda: self.registry.record(
+                act, kind=refused.kind, case_id=refused.case_id[:96], state=refused.state, now=self.clock()
+            )
         )
 
 

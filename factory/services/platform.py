@@ -18,6 +18,7 @@ from factory.services.governed import Governed
 from factory.services.people import People
 from factory.services.products import Products
 from factory.services.retention import Retention
+from factory.services.running import Clocks
 from factory.services.scenarios import Scenarios
 
 
@@ -35,6 +36,7 @@ class Platform:
         scenarios: scenarios that are argued, demands.
         products: products and their steps.
         governed: agreements, incidents and standing.
+        clocks: what runs for which case.
         retention: removal of old events.
         audit: search in what was done.
     """
@@ -48,6 +50,7 @@ class Platform:
     scenarios: Scenarios
     products: Products
     governed: Governed
+    clocks: Clocks
     retention: Retention
     audit: Audit
 
@@ -83,6 +86,7 @@ def build_platform(office: Office, registry: Registry) -> Platform:
         scenarios=Scenarios(desk, office),
         products=Products(desk, office),
         governed=Governed(desk, office),
+        clocks=Clocks(desk, office),
         retention=Retention(desk),
         audit=Audit(desk),
     )

@@ -161,6 +161,8 @@ class Products:
     def receive(self, actor: Actor, product: str, *, body: str) -> Case:
         """Acknowledge the pre-release report of a product for a body, or for a department its node.
 
+        The operator's head of security clears the release with it.
+
         Raises:
             CaseUnknownError: no such product, or none for this organisation.
         """
@@ -220,7 +222,7 @@ class Products:
             prerelease_receipts=frozenset(_receipts_of(document)),
             registration_code=code,
             registration_until=_moment(registration.document["valid_until"]) if registration and code else None,
-            release_signers=self._release_signers(signed, code),
+            release_signers=self._release_signers(signed, code) | _clearance(document),
             listed=step.listed,
             demand=self._demand(str(document.get("demand_id", ""))),
             exchange_reference=step.exchange_reference,
@@ -325,6 +327,11 @@ def _problems(report: Mapping[str, Any] | None, product: str) -> str:
 def _is_met(item: Any) -> bool:
     measures = item.get("measures") if isinstance(item, dict) else None
     return isinstance(measures, list) and bool(measures) and all(isinstance(m, dict) and m.get("ok") for m in measures)
+
+
+def _clearance(document: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    cleared = _receipts_of(document).get("security_head")
+    return {"security_head": frozenset({cleared})} if cleared else {}
 
 
 def _receipts(case: Case) -> dict[str, str]:

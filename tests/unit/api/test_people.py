@@ -108,7 +108,7 @@ def test_lists_come_in_pages(served):
         page = ok(served.call("GET", f"/v1/organisations?limit=4&after={page['next']}", role="operator"))
         names += [item["id"] for item in page["items"]]
     assert names == sorted(names)
-    assert len(names) == 10
+    assert len(names) == 12
     assert served.call("GET", "/v1/organisations?limit=0", role="operator").status_code == 422
 
 

@@ -27,9 +27,10 @@ class World:
         self.home = make_home(folder / "log")
 
     def act(self, count=1):
-        for _ in range(count):
-            number = len(self.registry.cases("request"))
-            self.registry.create("request", f"r-{number:04}", state="open", document={"n": 1}, act=ACT, now=NOW)
+        first = len(self.registry.cases("request"))
+        with self.registry.transaction():
+            for number in range(first, first + count):
+                self.registry.create("request", f"r-{number:04}", state="open", document={"n": 1}, act=ACT, now=NOW)
 
     def deliver(self, files=None):
         with Log.open(self.home, now=NOW, files=files) as log:
