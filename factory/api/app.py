@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from factory.api import problems, routes_audit, routes_cases, routes_people
+from factory.api import problems, routes_audit, routes_cases, routes_people, routes_stopping
 from factory.services.platform import Platform
 
 BODY_BYTES_MAX = 4 * 2**20
@@ -31,7 +31,7 @@ def build_app(platform: Platform) -> FastAPI:
     )
     app.state.platform = platform
     problems.install(app)
-    for routes in (routes_people, routes_cases, routes_audit):
+    for routes in (routes_people, routes_cases, routes_stopping, routes_audit):
         app.include_router(routes.router)
     app.add_middleware(_Bounded)
     return app

@@ -340,7 +340,7 @@ def _governed_act(kind: str, path: str, act: str) -> None:
     router.post(f"/{path}/{{name}}/{act}", name=f"{kind}_{act}", **for_act(kind, act))(do)
 
 
-for _kind, _path in (("agreement", "agreements"), ("incident", "incidents"), ("standing", "standings")):
-    for _act in sorted({arrow.act for arrow in MACHINES[_kind].transitions} - {"record"}):
+for _kind, _path in (("agreement", "agreements"), ("incident", "incidents")):
+    for _act in sorted({arrow.act for arrow in MACHINES[_kind].transitions} - {"record", "start"}):
         if MACHINES[_kind].roles(_act) != {"clock"}:
             _governed_act(_kind, _path, _act)

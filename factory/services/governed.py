@@ -1,4 +1,4 @@
-"""Agreements, incidents and the standing of operators: acts whose facts are stated with evidence.
+"""Agreements and incidents: acts whose facts are stated with evidence.
 
 Each act states what its guards look at; the platform adds what it knows itself, which nobody
 can state. What was stated before counts again only if somebody stated it who may do the act at
@@ -14,10 +14,9 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 
 from factory.agency.office import Office
+from factory.errors import InputError
 from factory.lifecycle.agreement import AgreementFacts
 from factory.lifecycle.incident import IncidentFacts
-from factory.lifecycle.roles import BODIES
-from factory.lifecycle.standing import StandingFacts
 from factory.registry.errors import CaseUnknownError
 from factory.registry.request import Agreement
 from factory.registry.store import Case
@@ -55,7 +54,6 @@ RULES: Mapping[str, Rule] = {
         | {"not_before", "not_after"},
     ),
     "incident": Rule(IncidentFacts, _KNOWN | {"stopped"}, frozenset({"what", "affected", "touches_persons"})),
-    "standing": Rule(StandingFacts, _KNOWN | {"agreement_until", "agency_organisation", "grants_left"}),
 }
 
 
@@ -77,7 +75,7 @@ MODELS: Mapping[str, type[BaseModel]] = {kind: _model(kind) for kind in RULES}
 
 
 class Governed:
-    """Acts on agreements, incidents and standing."""
+    """Acts on agreements and incidents."""
 
     def __init__(self, desk: Desk, office: Office) -> None:
         """Work through ``desk`` for the agency of ``office``."""
@@ -101,12 +99,12 @@ class Governed:
         Args:
             actor: who acts.
             kind: key of ``RULES``.
-            case_id: name of the case; of a standing, the operator's organisation.
+            case_id: name of the case.
             act: arrow of the machine.
             stated: what the guards look at, one of ``MODELS``.
             reason: why.
             agreement: the text that is signed, for acts on an agreement.
-            under: agreement that a new incident or standing belongs to.
+            under: agreement that a new incident belongs to.
 
         Raises:
             TransitionRefusedError: role, duties or a guard; recorded.
@@ -129,7 +127,7 @@ class Governed:
 
             values = _values(kind, counted)
             computed = {"now": self._desk.clock(), "profile": self._office.law(), "reason": reason}
-            known = self._computed(kind, case_id, document, values.get("affected", frozenset()), role)
+            known = self._computed(kind, document, values.get("affected", frozenset()))
             facts = RULES[kind].facts(**values, **computed, **known)
             artefacts = {STATED: canonical.dumps(both)}
             opens = any(machine.start in arrow.sources for arrow in machine.transitions if arrow.act == act)
@@ -145,14 +143,10 @@ class Governed:
         """Return value and role per field that was stated on a case."""
         return self._stated(case)
 
-    def _computed(
-        self, kind: str, case_id: str, document: Mapping[str, Any], affected: frozenset[str], role: str
-    ) -> dict[str, Any]:
+    def _computed(self, kind: str, document: Mapping[str, Any], affected: frozenset[str]) -> dict[str, Any]:
         if kind == "agreement":
             return self._of_agreement(document)
-        if kind == "incident":
-            return {"stopped": self._stopped(affected)}
-        return self._of_standing(case_id, role if role in BODIES else "")
+        return {"stopped": self._stopped(affected)}
 
     def _of_agreement(self, document: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {"agency_organisation": self._office.identity.organisation}
@@ -171,26 +165,6 @@ class Governed:
             "domain": text.domain,
             "not_before": text.not_before,
             "not_after": text.not_after,
-        }
-
-    def _of_standing(self, organisation: str, body: str) -> dict[str, Any]:
-        registry, ends = self._desk.registry, []
-        for case in registry.cases("agreement", state="in_force"):
-            text = Agreement.model_validate(case.document)
-            if self._organisation(text.operator) == organisation:
-                ends.append(text.not_after)
-        grants = [
-            case
-            for case in registry.cases("grant", state="granted")
-            if self._organisation(str(case.document.get("operator"))) == organisation
-            and datetime.fromisoformat(str(case.document["not_after"])) > self._desk.clock()
-            and not self._is_struck("grant", case.id)
-        ]
-        return {
-            "body": body,
-            "agreement_until": max(ends, default=None),
-            "agency_organisation": self._office.identity.organisation,
-            "grants_left": len(grants),
         }
 
     def _stopped(self, affected: frozenset[str]) -> frozenset[str]:
@@ -224,7 +198,11 @@ class Governed:
 def _values(kind: str, counted: Mapping[str, Any]) -> dict[str, Any]:
     """Return what counts, as the guards' data class has it."""
     checked = MODELS[kind].model_validate(dict(counted))
-    return {name: value for name, value in checked.__dict__.items() if value is not None}
+    values = {name: value for name, value in checked.__dict__.items() if value is not None}
+    naive = [name for name, value in values.items() if isinstance(value, datetime) and value.tzinfo is None]
+    if naive:
+        raise InputError(f"expected times with their offset, such as 2026-03-02T08:00:00Z: {', '.join(naive)}")
+    return values
 
 
 def _document(kind: str, case: Case | None, agreement: Agreement | None, under: str) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from factory.agency.registrations import Registrations
 from factory.agency.rulings import Rulings
 from factory.agency.serve import open_registry
 from factory.agency.settings import read_settings
+from factory.agency.standing import Standings
 from factory.registry.store import Registry
 from factory.services.audit import Audit
 from factory.services.desk import Desk
@@ -35,7 +36,8 @@ class Platform:
         registrations: registration of products.
         scenarios: scenarios that are argued, demands.
         products: products and their steps.
-        governed: agreements, incidents and standing.
+        governed: agreements and incidents.
+        standings: access of operators, and the start of incidents, with what they stop.
         clocks: what runs for which case.
         retention: removal of old events.
         audit: search in what was done.
@@ -50,6 +52,7 @@ class Platform:
     scenarios: Scenarios
     products: Products
     governed: Governed
+    standings: Standings
     clocks: Clocks
     retention: Retention
     audit: Audit
@@ -86,6 +89,7 @@ def build_platform(office: Office, registry: Registry) -> Platform:
         scenarios=Scenarios(desk, office),
         products=Products(desk, office),
         governed=Governed(desk, office),
+        standings=Standings(office, registry),
         clocks=Clocks(desk, office),
         retention=Retention(desk),
         audit=Audit(desk),
