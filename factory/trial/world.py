@@ -116,8 +116,12 @@ class World:
         trust = load_trust(self.operator.trust_path, now=datetime.now(UTC))
         return {actor.id: actor.verify_key for actor in trust.actors.actors}
 
-    def grant(self) -> tuple[Grant, str, list[Envelope]]:
+    def grant(self, *, also: tuple[str, ...] = (), uses_max: int = 4) -> tuple[Grant, str, list[Envelope]]:
         """Have the registrars sign a grant for the recipe and the nodes approve it.
+
+        Args:
+            also: tasks beside the recipe's own.
+            uses_max: most sessions.
 
         Returns:
             The grant, the digest of its payload, and the envelopes of registrars and nodes.
@@ -134,8 +138,8 @@ class World:
             registrars=_REGISTRARS,
             parties=tuple(Party(node=node, resources=tuple(uses)) for node, uses in uses_of(self.recipe).items()),
             clients=self.recipe.clients,
-            tasks=(self.recipe.pipeline.name,),
-            uses_max=4,
+            tasks=(self.recipe.pipeline.name, *also),
+            uses_max=uses_max,
             thresholds=self.recipe.thresholds.model_copy(update={"quality_score_min": 0}),
             budget=Budget(unit="query", total=1_000_000),
             request_sha256=sha256_hex(b"trial"),

@@ -11,6 +11,7 @@ Source:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,10 @@ from numpy.typing import NDArray
 from nodes.contract.messages import RefusalCode
 from nodes.contract.tasks.vertical_linear import SCORE_BINS, VerticalLinearParameters, micro
 from nodes.tasks.linear_rows import numbers
-from nodes.tasks.spec import TableView, TaskRefusedError
+from nodes.tasks.spec import TaskRefusedError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -44,13 +48,12 @@ class Design:
     has_intercept: bool
 
 
-def features_of(view: TableView, names: Sequence[str], zero_is_missing: Sequence[str]) -> Floats:
+def features_of(frame: "pd.DataFrame", names: Sequence[str], zero_is_missing: Sequence[str]) -> Floats:
     """Return columns as an array of shape ``(rows, features)``, NaN where missing.
 
     Raises:
         TaskRefusedError: a column that is not numeric or not finite.
     """
-    frame = view.frame()
     values = np.empty((len(frame), len(names)))
     for place, name in enumerate(names):
         column = numbers(frame[name], name)

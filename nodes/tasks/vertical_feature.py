@@ -34,9 +34,10 @@ def run(party: Party, context: TaskContext) -> Finished:
     """
     parameters: VerticalLinearParameters = context.parameters  # type: ignore[assignment]  # checked when the order was taken
     (view,) = context.tables.values()
+    frame = view.frame()
     thresholds = context.grant.thresholds
     if party.resumed is None:
-        keyed = keyed_rows(view.frame(), parameters.keys[party.node])
+        keyed = keyed_rows(frame, parameters.keys[party.node])
         least = parameters.rows_min(thresholds.rows_min)
         rows = psi.follow(party, parameters.label_party, keyed, minimum=least)
         saved = Saved(rows, 0, np.empty(0), np.empty(0))
@@ -53,7 +54,7 @@ def run(party: Party, context: TaskContext) -> Finished:
         parameters, int((~test).sum()), int(test.sum()), least=thresholds.rows_min, cell_min=thresholds.cell_min
     )
     names = parameters.features[party.node]
-    values = vertical_design.features_of(view, names, parameters.zero_is_missing)[saved.rows]
+    values = vertical_design.features_of(frame, names, parameters.zero_is_missing)[saved.rows]
     vertical_design.require_groups(values[~test], names, thresholds.cell_min)
     design = vertical_design.design(values, test, parameters, has_intercept=False)
     block = vertical_design.block(design, parameters)

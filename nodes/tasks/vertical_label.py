@@ -10,7 +10,7 @@ anybody else.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,11 @@ from nodes.privacy.vertical_ckks import Calculator, Columns, Holder
 from nodes.tasks import linear_rows, model_parts, vertical_design, vertical_state
 from nodes.tasks.linear_rows import holds
 from nodes.tasks.party import Channel, Finished, Party
-from nodes.tasks.spec import TableView, TaskContext, TaskRefusedError
+from nodes.tasks.spec import TaskContext, TaskRefusedError
 from nodes.tasks.vertical_state import GO_ON, SMALL, STOP, Saved, write_number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -57,15 +60,16 @@ def run(party: Party, context: TaskContext) -> Finished:
     """
     parameters: VerticalLinearParameters = context.parameters  # type: ignore[assignment]  # checked when the order was taken
     (view,) = context.tables.values()
+    frame = view.frame()
     thresholds = context.grant.thresholds
-    saved = _saved(party, view, parameters, thresholds.rows_min)
-    test = _split(view, saved.rows, parameters, party)
+    saved = _saved(party, frame, parameters, thresholds.rows_min)
+    test = _split(frame, saved.rows, parameters, party)
     vertical_state.require_rows(
         parameters, int((~test).sum()), int(test.sum()), least=thresholds.rows_min, cell_min=thresholds.cell_min
     )
-    labels = _labels(view, saved.rows, test, parameters, cell_min=thresholds.cell_min)
+    labels = _labels(frame, saved.rows, test, parameters, cell_min=thresholds.cell_min)
     names = parameters.features[party.node]
-    values = vertical_design.features_of(view, names, parameters.zero_is_missing)[saved.rows]
+    values = vertical_design.features_of(frame, names, parameters.zero_is_missing)[saved.rows]
     vertical_design.require_groups(values[~test], names, thresholds.cell_min)
     design = vertical_design.design(values, test, parameters, has_intercept=True)
     block = vertical_design.block(design, parameters)
@@ -212,30 +216,30 @@ class _Training:
         return counts[0], counts[1]
 
 
-def _saved(party: Party, view: TableView, parameters: VerticalLinearParameters, rows_min: int) -> Saved:
+def _saved(party: Party, frame: "pd.DataFrame", parameters: VerticalLinearParameters, rows_min: int) -> Saved:
     if party.resumed is not None:
         return Saved.from_bytes(party.resumed[1])
-    keyed = keyed_rows(view.frame(), parameters.keys[party.node])
+    keyed = keyed_rows(frame, parameters.keys[party.node])
     rows = psi.lead(party, keyed, minimum=parameters.rows_min(rows_min))
     saved = Saved(rows, 0, np.empty(0), np.empty(0))
     party.checkpoint(1, saved.to_bytes())
     return saved
 
 
-def _split(view: TableView, rows: NDArray[np.int64], parameters: VerticalLinearParameters, party: Party) -> Flags:
+def _split(frame: "pd.DataFrame", rows: NDArray[np.int64], parameters: VerticalLinearParameters, party: Party) -> Flags:
     if parameters.split is None:
         return vertical_state.hash_split(len(rows), parameters)
     chosen = Condition(column=parameters.split.column, operator="eq", values=(parameters.split.test_value,))
-    test = holds(view.frame()[parameters.split.column], chosen)[rows]
+    test = holds(frame[parameters.split.column], chosen)[rows]
     for name in parameters.holders:
         party.channel(name).send("split", vertical_state.write_flags(test))
     return test
 
 
 def _labels(
-    view: TableView, rows: NDArray[np.int64], test: Flags, parameters: VerticalLinearParameters, *, cell_min: int
+    frame: "pd.DataFrame", rows: NDArray[np.int64], test: Flags, parameters: VerticalLinearParameters, *, cell_min: int
 ) -> _Labels:
-    column = view.frame()[parameters.label.column]
+    column = frame[parameters.label.column]
     if bool(column.isna().to_numpy()[rows].any()):
         raise TaskRefusedError(
             RefusalCode.RESOURCE_ROWS,

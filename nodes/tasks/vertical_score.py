@@ -18,7 +18,7 @@ from nodes.contract.messages import RefusalCode
 from nodes.contract.signing import sha256_hex
 from nodes.contract.tasks.match import MatchField, record_input
 from nodes.contract.tasks.vertical_score import SCORE_MAX, UNIT, VerticalScoreParameters
-from nodes.privacy.normalise import text_of
+from nodes.privacy.keys import KeyedRows, keyed_rows
 from nodes.tasks import model_parts, vertical_design
 from nodes.tasks.party import Finished, Party, start_party
 from nodes.tasks.spec import Outcome, TableView, TaskContext, TaskRefusedError, TaskSession
@@ -80,20 +80,13 @@ def partial_scores(
         TaskRefusedError: a value that is not a number, or a part beyond the range.
     """
     frame = view.frame()
-    columns = [[text_of(value) for value in frame[field.column].tolist()] for field in fields]
-    places: dict[bytes, int] = {}
-    for place, values in enumerate(zip(*columns, strict=True)):
-        item = record_input(values, fields)
-        if item is not None:
-            places.setdefault(item, place)
     features = _features(part)
     names = [item["name"] for item in features]
-    table = vertical_design.features_of(view, names, [item["name"] for item in features if item["zero_is_missing"]])
+    table = vertical_design.features_of(frame, names, [item["name"] for item in features if item["zero_is_missing"]])
     asked = np.full((len(entities), len(names)), np.nan)
-    for row, entity in enumerate(entities):
-        found = places.get(record_input(entity, fields) or b"")
-        if found is not None:
-            asked[row] = table[found]
+    for row, place in enumerate(_places(keyed_rows(frame, fields), fields, entities)):
+        if place is not None:
+            asked[row] = table[place]
     means, scales, weights = (
         np.array([float.fromhex(item[key]) for item in features]) for key in ("mean", "scale", "weight")
     )
@@ -103,6 +96,20 @@ def partial_scores(
     if bool((np.abs(scores) > SCORE_MAX).any()):
         raise TaskRefusedError(RefusalCode.TASK_FAILED, "expected parts of scores within the range; train again")
     return scores
+
+
+def _places(keyed: KeyedRows, fields: Sequence[MatchField], entities: Sequence[Sequence[str]]) -> list[int | None]:
+    """Return each entity's row in the table, or None."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    items = keyed.items
+    known = pa.Array.from_buffers(
+        pa.large_binary(), len(items), [None, pa.py_buffer(items.offsets), pa.py_buffer(items.data)]
+    )
+    asked = pa.array([record_input(entity, fields) for entity in entities], pa.large_binary())
+    found = pc.index_in(asked, value_set=known).to_pylist()
+    return [None if place is None else int(keyed.rows[place]) for place in found]
 
 
 def _features(part: Mapping[str, Any]) -> list[dict[str, Any]]:

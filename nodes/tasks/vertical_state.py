@@ -21,7 +21,7 @@ from nodes.tasks.linear_rows import split
 from nodes.tasks.spec import TaskRefusedError
 
 LOGISTIC_RESIDUAL_MAX = 1.6
-"""Largest absolute residual of a logistic model: the polynomial lies within (-0.6, 0.6)."""
+"""Largest absolute residual of a logistic model: the polynomial lies within (-0.62, 0.62)."""
 
 BALANCED_WEIGHT_MAX = 8.0
 """Largest weight of a row when classes are balanced."""
