@@ -215,3 +215,13 @@ def test_a_failed_test_says_why_the_product_goes_back():
     )
     assert [f.test for f in found if not f.is_ok] == ["identifiers", "minimum_counts"]
     assert failures(found)[0] == "identifiers: expected at most 0 identifiers, measured 1"
+
+
+def test_small_numbers_that_carry_noise_pass_and_say_their_epsilon():
+    cells = [{"at": ["a"], "value": 3, "state": "published"}, {"at": ["*"], "value": 4, "state": "published"}]
+    table = {"name": "t", "kind": "count", "axes": [["a"]], "cells": cells}
+    files = {"tables.json": json.dumps({"tables": [table], "privacy": {"epsilon_micro": 500_000}}).encode()}
+    finding = check_counts(files, cell_min=10, round_base=5)
+    assert finding.is_ok
+    assert finding.evidence["epsilon_micro"] == 500_000
+    assert not check_counts({"tables.json": json.dumps({"tables": [table]}).encode()}, cell_min=10, round_base=5).is_ok

@@ -642,3 +642,14 @@ def test_a_grant_struck_by_its_digest_or_signed_by_a_struck_registrar_is_refused
             StatusItem(subject_kind=kind, subject=subject, state="revoked", since=world.clock, reason="inspection"),
         )
         assert world.refused(lambda body, parts: (body, parts)) == code
+
+
+def test_a_second_product_over_a_few_more_rows_hides_what_the_difference_would_tell(world: World) -> None:
+    first = {cell["at"][0]: cell["state"] for cell in world.compute().tables[0]["cells"]}
+    assert first["*"] == "published"
+    east = world.trial.nodes["node-east"].tables
+    east["res.fines"] = pd.concat([east["res.fines"], east["res.fines"].head(2)], ignore_index=True)
+    world.set_grant(grant_id="g-second")
+    second = {cell["at"][0]: cell for cell in world.compute().tables[0]["cells"]}
+    assert second["*"]["reason"] == "differencing"
+    assert second["b"]["state"] == "published"  # of kind b there are as many as before
