@@ -19,6 +19,7 @@ import numpy as np
 from nodes.contract import canonical
 from nodes.contract.messages import RefusalCode
 from nodes.contract.tasks.psi import ROWS, SUITE, PsiParameters
+from nodes.errors import MissingPartError
 from nodes.privacy.ot import exactly
 from nodes.tasks.party import Finished, Half, Party, start_party
 from nodes.tasks.spec import LargeTableView, Outcome, TaskContext, TaskRefusedError, TaskSession
@@ -41,8 +42,13 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
     """Open the session with this node's half.
 
     Raises:
-        TaskRefusedError: not one table, keys for other nodes than the parties, or columns that the order does not name.
+        TaskRefusedError: not one table, keys for other nodes than the parties, columns that the order does not name, or
+            the extra ``vertical`` is not installed here.
     """
+    try:
+        import nodes.privacy.kernels  # noqa: F401  better refused now than failed in the middle
+    except MissingPartError as error:
+        raise TaskRefusedError(RefusalCode.TASK_UNKNOWN, str(error)) from error
     parameters = cast(PsiParameters, context.parameters)
     if set(parameters.keys) != set(context.order.parties):
         raise TaskRefusedError(RefusalCode.TASK_PARAMETERS, "expected a key for every party of the order, and no other")

@@ -4,6 +4,8 @@ import hashlib
 import math
 import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -423,3 +425,14 @@ def test_a_malformed_union_is_refused(label, change, code):
         lambda party: psi_union.join_union(Twisted(party, label, change), table(theirs)),
     )
     assert one.error[1] == code
+
+
+def test_without_the_extra_the_error_names_it():
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from nodes.errors import MissingPartError\n"
+        "try:\n    import nodes.privacy.kernels\n"
+        "except MissingPartError as error:\n    print(error.code, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("node.missing_part expected the extra `vertical`")
