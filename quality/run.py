@@ -198,10 +198,10 @@ def _assess_opened(
     elif rows < ROWS_MIN:
         findings.append("source.too_small")
     own = _own_results(opened, suite, rows, missing)
+    buckets = _buckets(opened, suite)
     delivery = _delivery(opened, suite, rows)
     before = kept.compared_with(opened.delivered_at) if kept else None
     results = _Run(opened, suite, rows, now, references, before=before).results()
-    buckets = _buckets(opened, suite)
     still = kept if kept and moved(kept.buckets, buckets) < MOVE_MIN else None
     shown = [_steadied(result, still) for result in (*own, *results)]
     return _assessment(
