@@ -7,7 +7,16 @@ import pytest
 
 from factory.law.files import proposed
 from factory.lifecycle.machine import Permit, Refusal
-from factory.lifecycle.request import Cut, RequestFacts, Ruling, all_cuts, granted_parties, move, waiting_for
+from factory.lifecycle.request import (
+    Cut,
+    RequestFacts,
+    Ruling,
+    all_cuts,
+    granted_parties,
+    make_grant,
+    move,
+    waiting_for,
+)
 from factory.lifecycle.resource import Listed
 from factory.registry.request import read_agreement, read_request
 from nodes.catalogue_entries import parse_entry
@@ -221,3 +230,32 @@ def test_what_was_not_justified_is_cut_and_what_is_cut_is_not_granted():
     assert [party.resources[0].columns for party in parties] == [("target",), ("age", "target"), ("age", "target")]
     everything = (*cuts, Cut("res.east.clinic", "target", "no"))
     assert [party.node for party in granted_parties(REQUEST, everything)] == ["node-west", "node-north"]
+
+
+def test_a_grant_carries_what_the_ruling_tightened_and_else_what_was_asked():
+    def made(**change):
+        return make_grant(
+            REQUEST,
+            replace(RULING, **change),
+            grant_id="g-1",
+            request_sha256="ab" * 32,
+            registrars=("r-1", "r-2"),
+            now=NOW,
+        )
+
+    assert (made().uses_max, made().thresholds) == (REQUEST.uses_max, REQUEST.thresholds)
+    tighter = REQUEST.thresholds.model_copy(update={"rows_min": 99})
+    assert (made(uses_max=2).uses_max, made(thresholds=tighter).thresholds.rows_min) == (2, 99)
+
+
+def test_a_cut_that_the_ruling_makes_is_not_looked_up_in_the_catalogue():
+    gone = {name: value for name, value in GOOD.catalogue.items() if "east" not in name}
+    cuts = tuple(Cut("res.east.clinic", column, "no") for column in ("age", "target"))
+    assert answer("approve", catalogue=gone).code == "catalogue.miss"
+    assert answer("approve", catalogue=gone, **ruled(cuts=cuts)).target == "approved"
+
+
+def test_a_term_that_ends_as_it_starts_or_now_is_none():
+    later = NOW + timedelta(days=1)
+    assert answer("submit", **asked(not_before=later, not_after=later)).code == "request.term"
+    assert isinstance(answer("submit", **asked(not_before=later, not_after=later + timedelta(seconds=1))), Permit)
