@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
-from factory.law.limits import CHINA, Limit, Passing, day_of, end_of, passing
+from factory.law.limits import CHINA, Passing, day_of, end_of, passing
 from factory.law.profile import Profile
 
 Effect = Literal["report", "hold", "opens"]
@@ -411,8 +411,3 @@ def overdue(cases: Iterable[Running], profile: Profile, now: datetime) -> list[N
             tell = tuple(dict.fromkeys((*clock.warns, *clock.escalates_to)))
             notices.append(Notice(case.subject, "overdue", tell, holds=clock.effect == "hold", due=end))
     return sorted(notices, key=lambda notice: (notice.due.at, notice.subject))
-
-
-def limit_text(limit: Limit | None) -> str:
-    """Return a limit as people read it."""
-    return "无规定" if limit is None else limit.text_zh

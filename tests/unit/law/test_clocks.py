@@ -160,3 +160,17 @@ def test_an_hour_warns_within_the_hour():
     found = due(CLOCKS["incident.notice"], SZ, since)
     assert found.warn_at == since + timedelta(minutes=48)
     assert NATIONAL.limit("incident.notice") == Limit(1, "h")
+
+
+@pytest.mark.parametrize(
+    ("limit", "warns"),
+    [
+        ("24 h", at(2026, 3, 3, 4, 12)),  # four fifths of a day, to the minute
+        ("30 h", at(2026, 3, 3, 0, 0)),  # of more than a day the start of that day
+        ("1 d", at(2026, 3, 3, 0, 0)),
+    ],
+)
+def test_a_limit_of_more_than_a_day_warns_at_the_start_of_a_day(limit, warns):
+    incident = SZ.incident.model_copy(update={"notice": Limit.parse(limit)})
+    found = due(CLOCKS["incident.notice"], SZ.model_copy(update={"incident": incident}), at(2026, 3, 2, 9))
+    assert found.warn_at == warns
