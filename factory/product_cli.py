@@ -269,6 +269,20 @@ def _ask(
     )
 
 
+@app.command("uses")
+def uses(home: Home = _HOME, as_json: AsJson = False) -> None:
+    """用数目录与每次使用 | Every use: resource, grant, run, purpose and time."""
+    from factory.registry.store import Registry
+    from factory.site.founding import open_site
+    from factory.use_register import UseRegister
+
+    with Registry.at(open_site(home).operator / "registry.db") as registry:
+        rows = UseRegister(registry).uses()
+    show(
+        rows, as_json=as_json, text="\n".join(f"{r['at']}  {r['resource']:<28} {r['grant']}  {r['run']}" for r in rows)
+    )
+
+
 @app.command("contribution")
 def contribution_command(
     worth: Annotated[

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from factory.client.match import Invitation
 from factory.pipelines.build import Built
+from factory.pipelines.imports import INPUTS, reviewed_inputs
 from factory.pipelines.pipeline import Building, pipeline_of
 from factory.pipelines.recipe import Recipe, read_recipe
 from factory.pipelines.verification import Trial
 from factory.site.operator import OperatorDesk
+from factory.use_register import UseRegister
 from nodes.contract.grant import Grant
 from nodes.contract.signing import Envelope
 from nodes.contract.statement import parse_grant
@@ -88,6 +91,7 @@ def offer_grant(desk: OperatorDesk, request_id: str) -> tuple[Grant, str, dict[s
     envelopes = desk.agency().fetch_grant(request_id)
     grant = parse_grant(envelopes[0].payload)
     states = desk.nodes().offer_grant([party.node for party in grant.parties], envelopes)
+    UseRegister(desk.registry).enter(grant, by=desk.identity.id, now=_clock())
     return grant, envelopes[0].payload_sha256, states
 
 
@@ -117,6 +121,9 @@ def build_product(
         FactoryError: a node refused, or nothing can be made.
     """
     recipe = read_recipe(recipe_path)
+    UseRegister(desk.registry).require(grant)
+    trust = desk.trust
+    inputs = reviewed_inputs(recipe, recipe_path.parent, actors=trust.actors, status=trust.status, now=_clock())
     pipeline, session = pipeline_of(recipe), desk.session(grant, grant_sha256)
     building = Building(
         recipe=recipe,
@@ -128,13 +135,15 @@ def build_product(
         agency_call=desk.agency().ask,
         trial=trial,
     )
-    if not pipeline.meets:
-        return pipeline.build(building)
-    desk.relay.open_session(session.session_id, {*recipe.nodes, *recipe.clients})
+    if pipeline.meets:
+        desk.relay.open_session(session.session_id, {*recipe.nodes, *recipe.clients})
     try:
-        return pipeline.build(building)
+        built = pipeline.build(building)
     finally:
-        desk.relay.close_session(session.session_id)
+        if pipeline.meets:
+            desk.relay.close_session(session.session_id)
+    UseRegister(desk.registry).record(grant, session=session.session_id, by=desk.identity.id, now=_clock())
+    return replace(built, files={**built.files, INPUTS: inputs}) if inputs else built
 
 
 def _clock() -> datetime:

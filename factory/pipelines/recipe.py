@@ -95,11 +95,26 @@ class PresentationSection(_Section):
     labels: dict[str, str] = {}
 
 
+class InputSection(_Section):
+    """A file that is no table of a party; used only with the agency's review.
+
+    Attributes:
+        name: short name.
+        path: of the file, relative to the recipe.
+        review: of the agency's signed review, relative to the recipe.
+    """
+
+    name: Name
+    path: str
+    review: str
+
+
 class Recipe(_Section):
     """A whole recipe; see the module text.
 
     Attributes:
         clients: application units that take part (verification).
+        inputs: other files that the agency has reviewed.
         thresholds: what the grant shall demand at least.
         presentation: per table of a report, how it is shown.
         parameters: checked by the pipeline's own parameter class.
@@ -111,6 +126,7 @@ class Recipe(_Section):
     pipeline: PipelineSection
     parties: Annotated[tuple[PartySection, ...], Field(min_length=1)]
     clients: tuple[Name, ...] = ()
+    inputs: tuple[InputSection, ...] = ()
     thresholds: Thresholds
     presentation: dict[str, PresentationSection] = {}
     parameters: dict[str, Any] = {}
