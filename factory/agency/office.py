@@ -23,7 +23,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from factory.agency import admission, authority, key_events, trust_repository
+<<<<<<< HEAD
 from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError, RootRefusedError
+=======
+from factory.agency.cooperation import require_cooperation
+from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError
+>>>>>>> 5f360ae (A third party takes no technical role before its cooperation was approved; how to stop an operator)
 from factory.agency.trust_repository import Change, OnlineKeys
 from factory.files import locked, write_atomic
 from factory.identity import Identity, create_identity, install_admission, load_identity
@@ -116,7 +121,8 @@ class Office:
             roles: what the agency lets it sign as, if fewer than it asks for.
 
         Raises:
-            AdmissionRefusedError: the id or a key is taken, or roles that stay apart would meet.
+            AdmissionRefusedError: the id or a key is taken, roles that stay apart would meet, or a third party
+                whose cooperation was not approved.
             ContractError: not a bundle signed by its own key.
         """
         bundle = open_enrolment(enrolment)
@@ -124,6 +130,8 @@ class Office:
             if not set(roles) <= set(bundle.roles):
                 raise AdmissionRefusedError(f"expected roles among those {bundle.id} asks for")
             bundle = bundle.model_copy(update={"roles": tuple(roles)})
+        if "operator" in bundle.roles:
+            require_cooperation(self.identity, self._actors(), bundle.organisation, now=self.now())
         return self._enrol(bundle, lambda actors: admission.admit(actors, bundle, now=self.now()))
 
     def rotate(self, enrolment: bytes) -> Change:

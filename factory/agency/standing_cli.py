@@ -170,6 +170,29 @@ def review_input_command(
     show({"file": file, "review": out, "approved": approve}, as_json=as_json)
 
 
+def cooperation_command(
+    *,
+    home: Home,
+    organisation: Annotated[str, typer.Argument(help="第三方机构 | third party")],
+    task: Annotated[str, typer.Option("--task", help="承担的技术工作 | what it will do")],
+    official: Official,
+    reason: Reason,
+    days: Annotated[int, typer.Option("--days", min=1, help="有效天数 | how many days")] = 365,
+    as_json: AsJson = False,
+) -> None:
+    """审查同意第三方参与 | Approve a third party's technical role, after a review."""
+    from datetime import timedelta
+
+    from factory.agency.cooperation import approve_cooperation
+
+    with _opened(home) as (_, office):
+        until = office.now() + timedelta(days=days)
+        path = approve_cooperation(
+            office.identity, organisation, task=task, official=official, reason=reason, until=until, now=office.now()
+        )
+    show({"organisation": organisation, "record": path, "until": until}, as_json=as_json)
+
+
 def _order(
     office: "Office",
     body: str,

@@ -193,3 +193,42 @@ def test_an_approved_developer_calls_the_product_and_builds_and_reaches_no_resou
     later = replace(counter.shop, clock=lambda: datetime.now(UTC) + timedelta(minutes=2))
     assert later.call(key, PRODUCT, "table.csv", scenario="s1")
     counter.registry.close()
+
+
+@pytest.mark.requirement("USE-THIRD")
+def test_a_third_party_gets_no_technical_role_before_its_cooperation_was_approved(agency, tmp_path):
+    from factory import cli
+    from factory.agency.errors import AdmissionRefusedError
+    from factory.agency.office import open_office
+
+    agency.add("operator", "operator-ltd", "operator")
+    agency.publish()
+    third = offices.person(tmp_path, "helper", "third-ltd", "operator", root=agency.office.root())
+    enrolment = (third.home / "enrolment.json").read_bytes()
+    with pytest.raises(AdmissionRefusedError, match="approved cooperation"):
+        agency.office.admit(enrolment)
+    assert "helper" not in {actor.id for actor in agency.office.trust().actors.actors}
+    words = ("agency", "cooperation", "third-ltd", "--task", "运维", "--official", "王芳", "--home", agency.office.home)
+    assert run(cli.app, *words, "--reason", " ").exit_code == 1
+    run(cli.app, *words, "--reason", "安全审查通过", "--days", "30", "--json").ok()
+    with pytest.raises(AdmissionRefusedError, match="has ended"):
+        open_office(agency.office.home, now=NOW + timedelta(days=31)).admit(enrolment)
+    record = agency.office.home / "cooperation" / "third-ltd.dsse.json"
+    kept = record.read_bytes()
+    other = offices.person(tmp_path, "helper-2", "fourth-ltd", "operator", root=agency.office.root())
+    record.with_name("fourth-ltd.dsse.json").write_bytes(kept)  # somebody else's record
+    with pytest.raises(AdmissionRefusedError):
+        agency.office.admit((other.home / "enrolment.json").read_bytes())
+    agency.office.admit(enrolment)
+    agency.publish()
+    assert "helper" in {actor.id for actor in agency.office.trust().actors.actors}
+
+
+@pytest.mark.requirement("USE-THIRD")
+def test_a_party_without_admission_or_grant_is_not_added_to_a_run(tmp_path):
+    world = World(tmp_path)
+    digest = world.install_grant()
+    assert world.code(world.order(digest, operator="stranger")) == "request.sender_role"
+    assert world.code(world.order(digest, clients=("third",))) == "grant.parties"
+    assert world.code(world.order(digest)) == ""
+    world.books.close()
