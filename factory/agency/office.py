@@ -23,12 +23,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from factory.agency import admission, authority, key_events, trust_repository
-<<<<<<< HEAD
-from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError, RootRefusedError
-=======
 from factory.agency.cooperation import require_cooperation
-from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError
->>>>>>> 5f360ae (A third party takes no technical role before its cooperation was approved; how to stop an operator)
+from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError, RootRefusedError
 from factory.agency.trust_repository import Change, OnlineKeys
 from factory.files import locked, write_atomic
 from factory.identity import Identity, create_identity, install_admission, load_identity
