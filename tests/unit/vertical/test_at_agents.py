@@ -179,3 +179,35 @@ def test_three_parties_train_what_two_would(tmp_path):
         assert np.abs(np.array([weights[name] for name in columns]) - pooled).max() < 0.25
     finally:
         world.close()
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_and_returns_goes_on_at_the_last_completed_round(tmp_path):
+    world = world_of(tmp_path, "linear.vertical")
+    killed = []
+
+    def on_progress(news) -> None:
+        if not killed and news.get(A, {}).get("progress", {}).get("round", 0) >= 2:
+            killed.append(news[A]["progress"]["round"])
+            world.kill(B)
+            world.start(B)
+
+    try:
+        wanted = {
+            "label_party": A,
+            "label": {"column": "y", "operator": "eq", "values": [1]},
+            "keys": {node: [{"column": "id"}] for node in (A, B)},
+            "features": {A: ["a0", "a1"], B: ["b0", "b1"]},
+            "rounds": 6,
+            "degree": 3,
+            "tolerance_micro": 0,
+            "metrics": False,
+        }
+        found = run_parties(world.session(), "linear.vertical", wanted, world.resources(), on_progress=on_progress)
+        assert killed
+        assert {result.body["rounds"] for result in found.values()} == {6}
+        assert len(found[A].body["moved_micro"]) == 6
+        _, statement = read(found[B].statement.payload, NODE_RUN)
+        assert statement["facts"]["epochs"] >= 2
+    finally:
+        world.close()
