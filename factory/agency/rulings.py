@@ -27,6 +27,7 @@ from factory.registry.request import Agreement, DataRequest
 from factory.registry.store import Act, Case, Registry
 from factory.services.actor import Actor
 from factory.services.desk import Desk
+from factory.services.posture import hold
 from nodes.contract import canonical
 from nodes.contract.errors import ContractError
 from nodes.contract.grant import Grant, Thresholds
@@ -275,6 +276,10 @@ class Rulings:
         facts = self._facts(request, "", grant_signers=frozenset(signers))
         by = Actor(",".join(sorted(signers)), self._office.identity.organisation, frozenset({"registrar"}), "key")
         evidence = {"grant": sha256_hex(kept[STATEMENT])}
+        held = hold(self._registry)
+        if held is not None:
+            self._desk.refuse(by, "request", request_id, "issue", held)
+            raise RequestRefusedError(held.code, held.message, held.clauses)
         try:
             with self._desk.together():
                 self._desk.move(by, "request", request_id, "issue", facts=facts, evidence=evidence)

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from factory.api.session import EVERYBODY, Acting, CaseId, CaseName, Here, Limit, for_roles
+from factory.api.session import EVERYBODY, Acting, CaseId, CaseName, Here, Limit, for_roles, shown
 from factory.registry.store import Event
-from nodes.contract.messages import Name
+from nodes.contract.messages import Hex32, Name
 
 router = APIRouter(prefix="/v1")
 Answer = dict[str, Any]
@@ -48,6 +48,19 @@ def check(here: Here) -> Answer:
     """核对 | Recompute the chain of events and compare every case with it."""
     registry = here.desk.registry
     return {"events": registry.verify_chain(), "cases": registry.verify_cases()}
+
+
+@router.post("/posture", **for_roles("administrator", "supervisor", "agency", "data_administration"))
+def posture(here: Here, actor: Acting) -> Answer:
+    """安全措施核查 | Check every protective measure and record the outcome; red holds new grants."""
+    return shown(here.posture.check(actor))
+
+
+@router.post("/posture/backups", status_code=201, **for_roles("administrator", "agency"))
+def backup(here: Here, actor: Acting, sha256: Hex32) -> Answer:
+    """登记备份 | Record that a backup was made, by the digest of its archive."""
+    here.posture.record_backup(actor, sha256=sha256)
+    return {}
 
 
 def _shown(event: Event) -> Answer:

@@ -11,6 +11,7 @@ Privacy:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from factory.log.log import Submission, entry_of
@@ -93,6 +94,18 @@ def backlog(registry: Registry) -> Backlog:
         done = connection.execute(select(func.count()).where(logged.c.position.is_not(None))).scalar_one()
         total = connection.execute(select(func.count()).select_from(events)).scalar_one()
     return Backlog(done, total - done)
+
+
+def oldest_waiting(registry: Registry) -> datetime | None:
+    """Return when the oldest event was recorded that the log has not taken, or None."""
+    from sqlalchemy import select
+
+    events, logged = table("events"), table("logged")
+    join = events.outerjoin(logged, events.c.seq == logged.c.seq)
+    query = select(events.c.body).select_from(join).where(logged.c.position.is_(None)).order_by(events.c.seq).limit(1)
+    with registry.database.reading() as connection:
+        body = connection.execute(query).scalar()
+    return datetime.fromisoformat(str(canonical.loads(body)["at"])) if body is not None else None
 
 
 def verify(registry: Registry, spki: bytes, leaves: Mapping[str, Leaves]) -> int:

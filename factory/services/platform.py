@@ -17,6 +17,7 @@ from factory.services.audit import Audit
 from factory.services.desk import Desk
 from factory.services.governed import Governed
 from factory.services.people import People
+from factory.services.posture import Posture
 from factory.services.products import Products
 from factory.services.retention import Retention
 from factory.services.running import Clocks
@@ -39,6 +40,7 @@ class Platform:
         governed: agreements and incidents.
         standings: access of operators, and the start of incidents, with what they stop.
         clocks: what runs for which case.
+        posture: whether the protective measures are on.
         retention: removal of old events.
         audit: search in what was done.
     """
@@ -54,6 +56,7 @@ class Platform:
     governed: Governed
     standings: Standings
     clocks: Clocks
+    posture: Posture
     retention: Retention
     audit: Audit
 
@@ -91,6 +94,7 @@ def build_platform(office: Office, registry: Registry) -> Platform:
         governed=Governed(desk, office),
         standings=Standings(office, registry),
         clocks=Clocks(desk, office),
+        posture=Posture(office, registry),
         retention=Retention(desk),
         audit=Audit(desk),
     )

@@ -386,3 +386,34 @@ def test_every_step_of_a_products_life_is_found_by_its_name_in_order(served):
         assert item["role"]
         assert item["at"]
     assert served.registry.verify_chain() >= len(found)
+
+
+@pytest.mark.requirement("SEC-MEASURES")
+@pytest.mark.parametrize("off", ["none", "access_control", "encrypted_storage", "log_keeping", "backup"])
+def test_a_measure_that_is_off_makes_the_check_red_and_holds_new_grants(served, off):
+    home = served.world.office.home
+    if off != "log_keeping":
+        (home / "log").mkdir()
+    if off != "backup":
+        ok(served.call("POST", f"/v1/posture/backups?sha256={'ab' * 32}", role="administrator"), 201)
+    for path in (home / "keys").iterdir():
+        if path.suffix == ".pem" and off != "encrypted_storage":
+            encrypted = path.read_bytes().replace(b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY")
+            path.write_bytes(encrypted)
+    if off == "access_control":
+        (home / "keys" / "accounts.key").chmod(0o644)
+    found = ok(served.call("POST", "/v1/posture", role="supervisor"))
+    assert found["state"] == ("green" if off == "none" else "red")
+    assert [name for name, problem in found["document"]["measures"].items() if problem] == (
+        [] if off == "none" else [off]
+    )
+    ok(served.agree(), 201)
+    name = submitted(served)["id"]
+    ok(served.call("POST", f"/v1/requests/{name}/ruling", APPROVE, role="agency"))
+    ok(signature(served, name, served.world.registrars[0]))
+    answer = signature(served, name, served.world.registrars[1])
+    if off == "none":
+        assert ok(answer)["state"] == "granted"
+    else:
+        assert off in refused(answer, "request.posture")["detail"]
+        assert served.registry.cases("grant") == []
