@@ -44,6 +44,9 @@ Post = Callable[[str, str, bytes, float], bytes]
 _AGAIN = frozenset({RefusalCode.PARTY_FULL, RefusalCode.SESSION_UNKNOWN, RefusalCode.STORAGE})
 """Refusals after which the same frame is posted again: no room, not there yet, disk full."""
 
+_HELLO_TRIES = 60
+"""How often a frame of an earlier epoch is offered while the hello of the later one is on its way: about a minute."""
+
 _POST_S = 60.0
 _PAUSE_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CONTROL = (HELLO, REACHED, ABORT)
@@ -521,7 +524,9 @@ class HalfRun:
                 answer = None
             if isinstance(answer, Result):
                 break
-            if isinstance(answer, Refusal) and answer.code not in _AGAIN:
+            if isinstance(answer, Refusal) and answer.code is RefusalCode.REPLAYED and tries < _HELLO_TRIES:
+                pass  # the peer is in a later epoch, and its hello is on its way; then this frame is dropped
+            elif isinstance(answer, Refusal) and answer.code not in _AGAIN:
                 raise RefusedError(
                     RefusalCode.PARTY_ENDED, f"{lane.peer} refused a frame ({answer.code.value}): {answer.message}"
                 )

@@ -417,3 +417,36 @@ def test_the_outcome_survives_a_restart_before_the_close(both):
     assert (after.body["state"], after.body["outcome"]) == ("finished", answers["node-b"].body["outcome"])
     closed = session.close()
     assert all(Envelope.from_bytes(reply.attachments[0]) for reply in closed.values())
+
+
+def test_a_frame_on_its_way_while_the_peer_returns_does_not_end_the_session(both):
+    world, stage = both
+    stage.at_round[3] = threading.Event()
+    stage.go_on.clear()
+    refused = threading.Event()
+    found: dict = {}
+
+    def through(sender, recipient, parcel, on):
+        frame = frame_of(parcel)
+        if sender == "node-a" and frame.label == "party.hello" and frame.epoch == 2:
+            assert refused.wait(20)  # the hello is slower than the other's frame of the epoch before
+        reply = on(parcel)
+        answer = wire.unpack(reply)[0]
+        if sender == "node-b" and frame.epoch == 1 and answer.payload_type == Refusal.payload_type:
+            refused.set()
+        return reply
+
+    world.through = through
+    driver = threading.Thread(
+        target=lambda: found.update(
+            run_parties(world.session(), "talk", {"asker": "node-a", "rounds": 4}, world.resources())
+        )
+    )
+    driver.start()
+    assert stage.at_round[3].wait(20)
+    world.kill("node-a")
+    world.start("node-a")
+    del stage.at_round[3]
+    stage.go_on.set()
+    driver.join(40)
+    assert found["node-a"].body["total"] == 2 * found["node-b"].body["total"]
