@@ -22,10 +22,10 @@ def test_nothing_is_served_in_the_clear_to_others(host):
 
 @pytest.mark.parametrize("ciphers", ["AES128-SHA", "DHE-RSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "nonsense"])
 def test_weak_suites_are_refused(tmp_path, ciphers):
-    certificate, key = Authority(tmp_path).server("api")
-    assert tls_context(certificate, key)
+    api = Authority(tmp_path).issue("api", server=True)
+    assert tls_context(api.cert_path, api.key_path)
     with pytest.raises(ServeError):
-        tls_context(certificate, key, ciphers)
+        tls_context(api.cert_path, api.key_path, ciphers)
 
 
 def test_a_process_serves_and_ends_when_told(tmp_path):
