@@ -277,11 +277,16 @@ class Life:
     def application(self):
         name, _, version = self.product.partition("@")
         day, end = "2026-03-02T08:00:00Z", "2027-01-01T00:00:00Z"
-        source = {
-            "resource": "res.east.clinic", "version": 1, "holder": "node-east", "statement_sha256": "ab" * 32,
-            "registration_platform": "x", "registration_code": "x", "registration_valid_until": end,
-            "quality_score_x100": 9000,
-        }  # fmt: skip
+        towns = ("east", "west", "north")
+        sources = [
+            {
+                "resource": f"res.{town}.clinic", "version": 1, "holder": f"node-{town}", "statement_sha256": "ab" * 32,
+                "registration_platform": "x", "registration_code": "x", "registration_valid_until": end,
+                "quality_score_x100": 9000,
+            }
+            for town in towns
+        ]  # fmt: skip
+        runs = [{"name": f"run-node-{town}", "sha256": "ab" * 32, "log_index": 1} for town in towns]
         titles = {"name_zh": "x", "name_en": "x"}
         return {
             "application_id": f"reg-{name}-{version}",
@@ -289,9 +294,9 @@ class Life:
             "lawful_source": {
                 "basis": "x", "agreement_id": "agr-2026-1", "grant_id": self.grant, "grant_sha256": self.grant_sha256,
             },
-            "resources": [source],
+            "resources": sources,
             "evidence": {
-                "log_origin": "log", "stored_at": day, "entries": [{"name": "x", "sha256": "ab" * 32, "log_index": 1}],
+                "log_origin": "log", "stored_at": day, "entries": runs,
             },
             "product": {
                 "id": name, "product_version": version, "form": "model", **titles, "summary": "x",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from factory.agency import key_events, trust_repository
+from factory.agency.cooperation import approve_cooperation
 from factory.agency.errors import AdmissionRefusedError, SignatureMissingError
 from factory.agency.key_events import derive, read_events
 from factory.agency.office import sign_trust
@@ -140,6 +141,11 @@ def test_whose_only_key_is_compromised_is_admitted_anew_as_itself_alone(
     _later(operated).office.compromise("operator", since=NOW + timedelta(days=1))
     operated.publish()
     other = person(tmp_path / "other", "operator", "other-company", "operator")
+    office = operated.office
+    approve_cooperation(
+        office.identity, "other-company", task="t", official="o", reason="r", until=office.now() + timedelta(days=9),
+        now=office.now(),
+    )  # fmt: skip
     with pytest.raises(AdmissionRefusedError, match="organisation"):
         operated.office.admit((other.home / "enrolment.json").read_bytes())
     again = person(tmp_path / "again", "operator", "company", "operator")

@@ -188,10 +188,13 @@ def test_swapped_dropped_or_altered_attachments_are_refused() -> None:
             decode(Query, envelope, bad, KEY.public)
 
 
-@given(st.data())
-def test_a_truncated_or_lengthened_parcel_is_refused(data: st.DataObject) -> None:
-    parcel = encode(query(attachments_sha256=wire.digests((b"abc",))), KEY, (b"abc",))
-    cut = data.draw(st.integers(0, len(parcel) - 1))
+PARCEL = encode(query(attachments_sha256=wire.digests((b"abc",))), KEY, (b"abc",))
+"""Made once: the length of a signature differs from one to the next."""
+
+
+@given(st.integers(0, len(PARCEL) - 1))
+def test_a_truncated_or_lengthened_parcel_is_refused(cut: int) -> None:
+    parcel = PARCEL
     with pytest.raises((MalformedError, TooLargeError)):
         wire.unpack(parcel[:cut])
     with pytest.raises(MalformedError):
