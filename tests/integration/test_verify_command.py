@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -88,14 +87,6 @@ def test_verifying_loads_nothing_of_ours_but_products(package: Path) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_a_package_of_a_hundred_files_takes_under_half_a_second_of_cpu(tmp_path: Path) -> None:
-    package = fixture.write(fixture.honest("model", more_files=100), tmp_path)
-    before = time.process_time()
-    report = verify(package, root_sha256=fixture.root_sha256(), fresh_trust=None, now=fixture.NOW)
-    assert time.process_time() - before < 0.5
-    assert report.verdict == "unknown"
 
 
 def test_the_reference_lists_every_check() -> None:
