@@ -1,7 +1,8 @@
 """Measurement of private verification: a register is prepared, changed a little, and asked.
 
 Real processes: a node with its own home, a relay over TLS, and an application unit per task.
-Per query counts what goes both ways between the application unit and the relay.
+Per query counts what goes both ways between the application unit and the relay. ``bare_`` is what
+libsodium takes on the same machine for the curve alone: no proof, no message, no ledger, no table.
 """
 
 import csv
@@ -26,6 +27,7 @@ ROWS = 1_000_000
 SINGLE = 500
 BATCH = 10_000
 CHANGED = 1_000
+BARE = 5_000
 NODE, UNIT = "node-register", "unit-bank"
 
 RECIPE = f"""
@@ -108,8 +110,31 @@ def run(*, rows: int | None = None) -> dict[str, Any]:
             "table_bytes": bulk["table_bytes"],
             "node_cpu_us_per_query": round(bulk["node_cpu_s"] * 1e6 / bulk["asked"], 1),
             "per_s_per_core": round(bulk["asked"] / bulk["node_cpu_s"]) if bulk["node_cpu_s"] else None,
+            **_bare(),
             "right": single["right"] and bulk["right"],
         }
+
+
+def _bare() -> dict[str, float]:
+    """Return the processor time of the curve alone, in microseconds for a query and for a record of the register."""
+    import secrets
+
+    from nodes.contract import voprf
+
+    inputs = [secrets.token_bytes(40) for _ in range(BARE)]
+    scalar = voprf.hash_to_scalar(secrets.token_bytes(32))
+    began = time.process_time()
+    elements = [voprf.hash_to_group(data) for data in inputs]
+    hashed = time.process_time()
+    images = [voprf.multiply(scalar, element) for element in elements]
+    multiplied = time.process_time()
+    for data, image in zip(inputs, images, strict=True):
+        voprf.output(data, image)
+    ended = time.process_time()
+    return {
+        "bare_us_per_query": round((multiplied - hashed) * 1e6 / BARE, 1),
+        "bare_us_per_record": round((ended - began) * 1e6 / BARE, 1),
+    }
 
 
 def _firms(count: int, *, start: int = 0) -> list[tuple[str, str, str]]:

@@ -1,7 +1,8 @@
 """Evaluates many inputs of a register in processes of their own, so that the agent stays free.
 
-``python -m nodes.privacy.evaluating`` reads a key and inputs from its standard input and
-writes tag and cover key of each to its standard output. It opens no file and no connection.
+``python -m nodes.privacy.evaluating`` reads parts of a register, each behind the key, from its standard
+input and writes tag and cover key of each record to its standard output, until the input ends. It
+opens no file and no connection.
 
 Privacy:
     Key and inputs pass through pipes between processes of one node, never through an argument.
@@ -11,9 +12,10 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import Self
 
 from nodes.contract.tasks.match import TAG_BYTES, cover_key
 from nodes.privacy.oprf import EvaluationKey, evaluate_input
@@ -22,8 +24,11 @@ VALUE_BYTES = TAG_BYTES + 16
 """Tag and cover key."""
 IN_PROCESS_MAX = 2_000
 """Up to this many are evaluated in the calling process, in about 0.15 s."""
-PART = 20_000
+PART = 10_000
+"""Inputs a process gets at a time."""
 _NICE = 10
+_LENGTH = struct.Struct(">I")
+_HEAD = struct.Struct(">32sI")  # key, bytes of the part
 
 
 def evaluate_many(
@@ -43,27 +48,64 @@ def evaluate_many(
         values = b"".join(map(lambda data: _value(key, data), inputs))  # noqa: C417
         done(0, values)
         return values
+    # One process for each core stays for all parts: starting one costs as much as some thousand records.
     starts = range(0, len(inputs), PART)
+    waiting = iter(starts)
     parts: dict[int, bytes] = {}
+    failed = threading.Event()
 
-    def one(start: int) -> None:
-        parts[start] = _in_child(key, inputs[start : start + PART])
-        done(start, parts[start])
+    def work() -> None:
+        try:
+            with _Child(key) as child:
+                for start in waiting:
+                    if failed.is_set():
+                        return
+                    parts[start] = child.evaluate(inputs[start : start + PART])
+                    done(start, parts[start])
+        except BaseException:
+            failed.set()
+            raise
 
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="evaluating") as pool:
-        for _ in pool.map(one, starts):
-            pass
+    count = min(os.cpu_count() or 1, len(starts))
+    with ThreadPoolExecutor(count, thread_name_prefix="evaluating") as pool:
+        for running in [pool.submit(work) for _ in range(count)]:
+            running.result()
     return b"".join(parts[start] for start in starts)
 
 
-def _in_child(key: EvaluationKey, inputs: Sequence[bytes]) -> bytes:
-    data = b"".join((key.secret, *(struct.pack(">I", len(item)) + item for item in inputs)))
-    child = subprocess.run(
-        [sys.executable, "-P", "-m", "nodes.privacy.evaluating"], input=data, capture_output=True, check=False
-    )
-    if child.returncode or len(child.stdout) != len(inputs) * VALUE_BYTES:
-        raise OSError(f"a process that prepares the register ended with {child.returncode}")
-    return child.stdout
+class _Child:
+    """A process that evaluates one part after the other under one key; ended with the block."""
+
+    def __init__(self, key: EvaluationKey) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "nodes.privacy.evaluating"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self._key = key.secret
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()  # it holds nothing that would be lost
+        self._process.communicate()
+
+    def evaluate(self, inputs: Sequence[bytes]) -> bytes:
+        """Return the values of one part.
+
+        Raises:
+            OSError: the process ended.
+        """
+        items = b"".join(_LENGTH.pack(len(item)) + item for item in inputs)
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise ValueError("expected a process with pipes")
+        stdin.write(_HEAD.pack(self._key, len(items)) + items)
+        stdin.flush()
+        values = stdout.read(len(inputs) * VALUE_BYTES)
+        if len(values) != len(inputs) * VALUE_BYTES:
+            raise OSError(f"a process that prepares the register ended with {self._process.wait()}")
+        return values
 
 
 def _value(key: EvaluationKey, data: bytes) -> bytes:
@@ -71,18 +113,24 @@ def _value(key: EvaluationKey, data: bytes) -> bytes:
     return output[:TAG_BYTES] + cover_key(output)
 
 
-def _items(stream: BinaryIO) -> Iterator[bytes]:
-    while head := stream.read(4):
-        yield stream.read(struct.unpack(">I", head)[0])
+def _items(part: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(part):
+        end = at + _LENGTH.size
+        at = end + int.from_bytes(part[at:end], "big")
+        yield part[end:at]
 
 
 def main() -> int:
     """Entry point of ``python -m nodes.privacy.evaluating``."""
     os.nice(_NICE)
-    key = EvaluationKey(sys.stdin.buffer.read(32))
-    out = sys.stdout.buffer
-    for data in _items(sys.stdin.buffer):
-        out.write(_value(key, data))
+    source, out = sys.stdin.buffer, sys.stdout.buffer
+    while head := source.read(_HEAD.size):
+        secret, size = _HEAD.unpack(head)
+        key = EvaluationKey(secret)
+        for data in _items(source.read(size)):
+            out.write(_value(key, data))
+        out.flush()
     return 0
 
 
