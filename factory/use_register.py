@@ -9,7 +9,9 @@ from typing import Any, ClassVar, cast
 
 from factory.errors import FactoryError
 from factory.registry.errors import CaseUnknownError
-from factory.registry.store import Act, Registry
+from factory.registry.store import Registry
+from factory.services.actor import Actor
+from factory.services.desk import Desk
 from nodes.contract.grant import Grant
 from nodes.contract.statement import time_text
 
@@ -40,8 +42,10 @@ class UseRegister:
                 for u in p.resources
             ]
             document = {"grant": grant.grant_id, "purpose": grant.purpose, "uses": uses}
-            act = Act(by, "operator", by, "directory.enter", grant.scenario_title)
-            self._registry.create(KIND, grant.grant_id, state="open", document=document, act=act, now=now)
+            self._desk(now).enter(
+                _operator(by), KIND, grant.grant_id, "directory.enter", state="open", document=document,
+                reason=grant.scenario_title,
+            )  # fmt: skip
 
     def require(self, grant: Grant) -> None:
         """Let a run start only if the directory has its grant.
@@ -58,9 +62,8 @@ class UseRegister:
 
     def record(self, grant: Grant, *, session: str, by: str, now: datetime) -> None:
         """Write down a run that ended."""
-        act = Act(by, "operator", by, "directory.use", grant.purpose, {})
-        self._registry.put(KIND, grant.grant_id, f"use-{session}", time_text(now).encode())
-        self._registry.record(act, kind=KIND, case_id=grant.grant_id, state="open", now=now)
+        case, used = self._registry.get(KIND, grant.grant_id), {f"use-{session}": time_text(now).encode()}
+        self._desk(now).amend(_operator(by), case, "directory.use", reason=grant.purpose, artefacts=used)
 
     def uses(self) -> list[dict[str, Any]]:
         """Return every use: resource, grant, run, purpose and time."""
@@ -71,3 +74,10 @@ class UseRegister:
                 run = {"run": name[4:], "at": at.decode(), "grant": case.id, "purpose": case.document["purpose"]}
                 rows += [{**run, **use} for use in uses]
         return sorted(rows, key=lambda row: (str(row["at"]), str(row["run"])))
+
+    def _desk(self, now: datetime) -> Desk:
+        return Desk(self._registry, lambda: now)
+
+
+def _operator(by: str) -> Actor:
+    return Actor(by, by, frozenset({"operator"}), "home")

@@ -15,7 +15,8 @@ with a chained event for every act.
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,13 +28,13 @@ from factory.errors import FactoryError
 from factory.files import write_atomic
 from factory.identity import Identity
 from factory.law.profile import Profile
-from factory.lifecycle.machine import Refusal
-from factory.lifecycle.product import ProductFacts, move
+from factory.lifecycle.product import ProductFacts
 from factory.log.home import LogHome
 from factory.log.log import Log
 from factory.pipelines.build import Built
 from factory.pipelines.recipe import Recipe, parse_recipe
-from factory.registry.store import Act, Case, Registry
+from factory.registry.errors import TransitionRefusedError
+from factory.registry.store import Case, Registry
 from factory.release import assemble, registration, second
 from factory.release.dossier import Accounting, Dossier, Provenance, Registered, release_statement
 from factory.release.nodes import NodeDesk
@@ -42,6 +43,8 @@ from factory.review import prerelease
 from factory.review.finding import Finding, failures, findings_json
 from factory.review.review import collect_reviews, write_bundle
 from factory.review.suite import Limits, run_tests
+from factory.services.actor import Actor
+from factory.services.desk import Desk
 from factory.trust import Trust
 from nodes.contract.grant import Grant
 from nodes.contract.signing import Envelope, sha256_hex
@@ -138,16 +141,19 @@ class Workshop:
             profile=self.law,
             departments=frozenset(built.participants),
             runs_signed=frozenset(built.node_runs),
+            agreement_until=grant.not_after,  # a grant ends with its agreement at the latest (request.term)
             grant_until=grant.not_after,
             grant_struck=self._struck("grant", grant.grant_id),
         )
         document = {"product": product, "form": recipe.product.form, "grant": grant.grant_id}
-        start = self._act("product.start")
-        if returned is None:
-            case = self.registry.create("product", product, state="building", document=document, act=start, now=_now())
-        else:
-            case = self.registry.change(returned, state="building", document=document, act=start, now=_now())
-        self._move(case, "build", "operator", facts, {"recipe": sha256_hex(built.recipe_bytes)})
+        desk = Desk(self.registry, _now)
+        with _in_words(product), desk.together():
+            if returned is None:
+                desk.open(self._operator, "product", product, "start", facts=facts, document=document)
+            else:
+                desk.amend(self._operator, returned, "product.start", document=document)
+            evidence = {"recipe": sha256_hex(built.recipe_bytes)}
+            desk.move(self._operator, "product", product, "build", facts=facts, evidence=evidence)
         return product
 
     def test(self, product: str) -> tuple[Finding, ...]:
@@ -203,16 +209,9 @@ class Workshop:
         case = self.registry.get("product", product)
         if facts.test_failures:
             reason = "; ".join(facts.test_failures)
-            self._move(
-                case,
-                "return",
-                "operator",
-                ProductFacts(now=_now(), profile=self.law, reason=reason),
-                evidence,
-                reason=reason,
-            )
+            self._move(case, "return", ProductFacts(now=_now(), profile=self.law, reason=reason), evidence, reason)
             raise StepRefusedError(f"{product} returned to building: {reason}")
-        self._move(case, "test", "operator", facts, evidence)
+        self._move(case, "test", facts, evidence)
         return findings
 
     def lay_bundle(self, product: str) -> Path:
@@ -279,7 +278,7 @@ class Workshop:
                 ),
             )
             digests = {name: Envelope.from_bytes(data).payload_sha256 for name, data in reviews.items()}
-            case = self._move(case, "review", "reviewer", facts, digests)
+            case = self._move(case, "review", facts, digests, by=self._reviewers(reviews))
         report = (folder / "metadata" / "prerelease.json").read_bytes()
         if case.state == "reviewed":
             receipt = self.agency.deliver_prerelease(product, report)
@@ -290,7 +289,7 @@ class Workshop:
                 prerelease_problems=(folder / "problems.txt").read_text("utf-8"),
                 prerelease_receipts=frozenset({"agency"}),
             )
-            case = self._move(case, "report", "operator", facts, {"report": sha256_hex(report)})
+            case = self._move(case, "report", facts, {"report": sha256_hex(report)})
         signed = self._all_signed(dossier, folder)
         with Log.open(self.log, now=_now(), wait_s=30.0) as log:
             evidence = assemble.store(log, signed, self.trust)
@@ -323,7 +322,7 @@ class Workshop:
             registration_until=until,
         )
         if case.state == "pre_release_reported":
-            case = self._move(case, "register", "agency", coded, {"answer": reply.envelope.payload_sha256})
+            case = self._move(case, "register", coded, {"answer": reply.envelope.payload_sha256}, by=self._agency())
         signed = self._all_signed(dossier, folder)
         path = folder / "release.json"
         if not path.exists():
@@ -394,9 +393,7 @@ class Workshop:
         )
         case = self.registry.get("product", product)
         if case.state == "registered":
-            self._move(
-                case, "release", "operator", facts, {"release": sha256_hex((folder / "release.json").read_bytes())}
-            )
+            self._move(case, "release", facts, {"release": sha256_hex((folder / "release.json").read_bytes())})
         return summary
 
     def _earlier(self, product: str) -> "_Version | None":
@@ -549,21 +546,31 @@ class Workshop:
         self,
         case: Case,
         act: str,
-        role: str,
         facts: ProductFacts,
         evidence: Mapping[str, str],
-        *,
         reason: str = "",
+        *,
+        by: Actor | None = None,
     ) -> Case:
-        decided = move(act, state=case.state, role=role, facts=facts)
-        if isinstance(decided, Refusal):
-            raise StepRefusedError(f"{case.id}: {decided.message} [{', '.join(decided.clauses)}]")
-        return self.registry.change(
-            case, state=decided.target, act=self._act(f"product.{act}", reason, evidence), now=_now()
-        )
+        desk = Desk(self.registry, _now)
+        with _in_words(case.id):
+            return desk.move(
+                by or self._operator, case.kind, case.id, act, facts=facts, reason=reason, evidence=evidence
+            )
 
-    def _act(self, name: str, reason: str = "", evidence: Mapping[str, str] | None = None) -> Act:
-        return Act(self.operator.id, "operator", self.operator.organisation, name, reason, evidence)
+    @property
+    def _operator(self) -> Actor:
+        return Actor(self.operator.id, self.operator.organisation, frozenset({"operator"}), "home")
+
+    def _reviewers(self, reviews: Mapping[str, bytes]) -> Actor:
+        """Return who reviewed: by their signatures, which were verified."""
+        bodies = sorted({self._organisation(name) for name in reviews})
+        return Actor(",".join(sorted(reviews)), ",".join(bodies), frozenset({"reviewer"}), "key")
+
+    def _agency(self) -> Actor:
+        """Return the agency, whose signed answer gave the code."""
+        name = self.agency.agency
+        return Actor(name, self._organisation(name), frozenset({"agency"}), "key")
 
     def _struck(self, kind: str, subject: str) -> bool:
         return self.trust.status.state_of(kind, subject) is not None
@@ -660,6 +667,15 @@ def _set_aside(folder: Path) -> None:
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, content)
+
+
+@contextmanager
+def _in_words(product: str) -> Iterator[None]:
+    """Raise what the desk refuses as the workshop's own error."""
+    try:
+        yield
+    except TransitionRefusedError as error:
+        raise StepRefusedError(f"{product}: {error}") from error
 
 
 def _now() -> datetime:

@@ -19,7 +19,7 @@ from factory.accounts.errors import CredentialError, LockedError, Unauthenticate
 from factory.agency.admission import current_entry
 from factory.registry.errors import CaseUnknownError
 from factory.registry.schema import table
-from factory.registry.store import Act, Case
+from factory.registry.store import Case
 from factory.services.actor import Actor, Means
 from factory.services.desk import Desk
 from factory.trust import Trust
@@ -89,13 +89,13 @@ class Authentication:
         account = self._account(owner)
         is_known = self._credentials.check_password(owner, password, now=now)
         if not is_known or account is None or not self._credentials.check_totp(account.id, code, now=now):
-            self._record("unknown", "none", "account.login.refused", name[:16], now)
+            self._record("unknown", "none", "account.login.refused", name[:16])
             raise UnauthenticatedError
         with self._registry.transaction() as connection:
             failures = table("failures")
             connection.execute(failures.delete().where(failures.c.login == name))
             token = self._credentials.issue(account.id, "session", now=now, until=now + timedelta(hours=SESSION_HOURS))
-            self._record(account.id, str(account.document["organisation"]), "account.login", account.id, now)
+            self._record(account.id, str(account.document["organisation"]), "account.login", account.id)
         return token
 
     def challenge(self) -> str:
@@ -136,7 +136,7 @@ class Authentication:
                 until=now + timedelta(hours=SESSION_HOURS),
                 settings={"keyid": actor.verify_key.keyid},
             )
-            self._record(actor.id, actor.organisation, "account.login", actor.id, now)
+            self._record(actor.id, actor.organisation, "account.login", actor.id)
         return token
 
     def actor(self, token: str) -> Actor:
@@ -194,7 +194,7 @@ class Authentication:
             if account is None:
                 raise UnauthenticatedError
             self._credentials.set_password(account.id, password, now=now)
-            self._record(account.id, str(account.document["organisation"]), "account.set_password", account.id, now)
+            self._record(account.id, str(account.document["organisation"]), "account.set_password", account.id)
         return account.id
 
     def change_password(self, actor: Actor, old: str, new: str) -> None:
@@ -345,8 +345,9 @@ class Authentication:
             raise UnauthenticatedError
         return self._trust()
 
-    def _record(self, actor: str, organisation: str, name: str, case_id: str, now: datetime) -> None:
-        self._registry.record(Act(actor, "none", organisation, name), kind="account", case_id=case_id[:96], now=now)
+    def _record(self, actor: str, organisation: str, name: str, case_id: str) -> None:
+        by = Actor(actor, organisation, frozenset(), "password")
+        self._desk.record(by, "account", case_id, name, role="none")
 
 
 def _digest(login: str) -> str:

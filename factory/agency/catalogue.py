@@ -10,23 +10,24 @@ from dataclasses import replace
 from datetime import date
 from typing import Any, cast
 
-from factory.agency.errors import RequestRefusedError
+from factory.agency.errors import RequestRefusedError, in_agency_words
 from factory.agency.office import Office
 from factory.lifecycle.machine import Refusal
 from factory.lifecycle.resource import (
+    COMPILE,
     DEFAULT_STANDARD,
-    SECRET,
     USABLE,
     EntryFacts,
     Listed,
     Standard,
     Unbound,
     eligibility_refusal,
-    move,
     unbound,
 )
 from factory.registry.errors import CaseUnknownError
-from factory.registry.store import Act, Case, Registry
+from factory.registry.store import Case, Registry
+from factory.services.actor import Actor as Acting
+from factory.services.desk import Desk
 from nodes.contract import wire
 from nodes.contract.catalogue import Binding, EntryExtract, SourceConsent, SourceReview
 from nodes.contract.signing import Envelope
@@ -52,20 +53,21 @@ class Catalogue:
         """Work for ``office`` with ``registry``."""
         self._office = office
         self._registry = registry
+        self._desk = Desk(registry, office.now)
 
     # Standard
 
-    def set_standard(self, standard: Standard, *, official: str) -> Case:
+    def set_standard(self, standard: Standard, *, official: str = "", actor: Acting | None = None) -> Case:
         """Put a version of the compilation standard in force; entries keep the version they were checked against."""
-        act = self._act(official, "catalogue.standard", standard.title)
-        document = standard.model_dump(mode="json")
-        now = self._office.now()
-        case = self._registry.create(
-            "standard", standard.version, state="in_force", document=document, act=act, now=now
-        )
-        for other in self._registry.cases("standard", state="in_force"):
-            if other.id != standard.version:
-                self._registry.change(other, state="superseded", act=act, now=now)
+        by, title = self._official(official, actor), standard.title
+        with self._desk.together():
+            case = self._desk.enter(
+                by, "standard", standard.version, "catalogue.standard", state="in_force",
+                document=standard.model_dump(mode="json"), reason=title,
+            )  # fmt: skip
+            for other in self._registry.cases("standard", state="in_force"):
+                if other.id != standard.version:
+                    self._desk.amend(by, other, "catalogue.standard", state="superseded", reason=title)
         return case
 
     @property
@@ -76,11 +78,12 @@ class Catalogue:
 
     # Entries
 
-    def take(self, parcel: bytes) -> Case:
-        """Take a department's signed entry with its review.
+    def take(self, parcel: bytes, *, actor: Acting | None = None) -> Case:
+        """Take a department's signed entry with its review: submitted and reviewed in one transaction.
 
         Args:
             parcel: as ``shufang-node entry submit`` writes it.
+            actor: who hands it in, where somebody was authenticated; the signature says whose entry it is.
 
         Raises:
             RequestRefusedError: somebody else's entry, a field the standard asks for, a state secret, no review.
@@ -88,6 +91,7 @@ class Catalogue:
         """
         envelope, attachments = wire.unpack(parcel)
         signer, value = self._signed(envelope, CATALOGUE_ENTRY)
+        by, told = self._signer(signer, actor), _handed_in(actor)
         sha256 = _subject(envelope, CATALOGUE_ENTRY)
         name = str(value.get("id", ""))[:96]
         case = self._known(name)
@@ -95,62 +99,53 @@ class Catalogue:
             now=self._office.now(), organisation=signer.organisation, value=value, standard=self.standard,
             known_version=self._version(case), entry_sha256=sha256,
         )  # fmt: skip
-        state = case.state if case else "draft"
-        if value.get("secrecy", "none") != "none":
-            # Not even the name is kept: the entry itself may say too much.
-            name, sha256 = "-", ""
-        try:
-            # What the standard and the owner say comes before the form: a refusal names the field that is missing.
-            self._require("submit", state, "source_department", facts)
-            entry = EntryExtract.read(value)
-            facts = replace(facts, entry=entry, review=self._review(attachments, signer))
-            self._require("review", "submitted", "source_department", facts)
-        except RequestRefusedError as error:
-            self._refused(signer, "catalogue.submit", name, error)
-            raise
-        act = self._by(signer, "catalogue.submit", evidence={"entry": sha256})
         document = {
-            "entry": value, "entry_sha256": sha256, "standard_version": self.standard.version, "level": entry.level,
-            "in_scope_since": "", "bound": "",
+            "entry": value, "entry_sha256": sha256, "standard_version": self.standard.version,
+            "level": str(value.get("level", "")), "in_scope_since": "", "bound": "",
         }  # fmt: skip
-        now = self._office.now()
-        if case is None:
-            made = self._registry.create(KIND, name, state="source_reviewed", document=document, act=act, now=now)
-            self._registry.put(KIND, name, f"entry-{entry.version}", parcel)
-            return made
-        changed = self._registry.change(
-            case, state="source_reviewed", document=document, act=act, now=now,
-            artefacts={f"entry-{entry.version}": parcel},
-        )  # fmt: skip
-        self._flag(name, f"{name} version {entry.version} submitted")
-        return changed
+        # Of a state secret not even the name is kept: the entry itself may say too much.
+        place = "-" if value.get("secrecy", "none") != "none" else name or "-"
+        evidence = {"entry": sha256}
+        with in_agency_words(), self._desk.together():
+            # What the standard and the owner say comes before the form: a refusal names the field that is missing.
+            if case is None:
+                made = self._desk.open(
+                    by, KIND, place, "submit", facts=facts, document=document, reason=told, evidence=evidence
+                )
+            else:
+                made = self._desk.move(
+                    by, KIND, place, "submit", facts=facts, document=document, reason=told, evidence=evidence
+                )
+            entry = EntryExtract.read(value)
+            reviewed = replace(facts, entry=entry, review=self._review(attachments, signer))
+            made = self._desk.move(
+                by, KIND, name, "review", facts=reviewed, reason=told, evidence=evidence,
+                document={**made.document, "level": entry.level}, artefacts={f"entry-{entry.version}": parcel},
+            )  # fmt: skip
+            if case is not None:
+                self._flag(by, name, f"{name} version {entry.version} submitted")
+        return made
 
-    def confirm(self, name: str, *, official: str, reason: str = "") -> Case:
-        """Confirm an entry and put it in scope, or out of it where its owner excluded it.
+    def confirm(self, name: str, *, official: str = "", reason: str = "", actor: Acting | None = None) -> Case:
+        """Confirm an entry and put it in scope, or out of it where its owner excluded it; both or neither.
 
         Raises:
             RequestRefusedError: no attribute, a prohibited circumstance, no check of them, no source consent.
             CaseUnknownError: no such entry.
         """
-        case = self._registry.get(KIND, name)
-        facts = self._facts(case)
-        act = self._act(official, "catalogue.confirm", reason)
+        by, case = self._official(official, actor), self._registry.get(KIND, name)
+        facts = replace(self._facts(case), organisation=by.organisation)
         excluded = facts.entry is not None and facts.entry.operation_attribute == "prohibited"
-        try:
+        since = "" if excluded else time_text(self._office.now())[:10]
+        with in_agency_words(), self._desk.together():
             if case.state == "source_reviewed":
-                self._require("confirm", case.state, "data_administration", facts)
-            word = "exclude" if excluded else "include"
-            target = self._require(word, "confirmed", "data_administration", facts)
-        except RequestRefusedError as error:
-            self._registry.record(
-                self._act(official, "catalogue.refused", str(error)), kind=KIND, case_id=name, state=case.state,
-                now=self._office.now(),
+                self._desk.move(by, KIND, name, "confirm", facts=facts, reason=reason)
+            return self._desk.move(
+                by, KIND, name, "exclude" if excluded else "include", facts=facts, reason=reason,
+                document={**case.document, "in_scope_since": since},
             )  # fmt: skip
-            raise
-        document = {**case.document, "in_scope_since": "" if excluded else time_text(self._office.now())[:10]}
-        return self._registry.change(case, state=target, document=document, act=act, now=self._office.now())
 
-    def bind(self, envelope_bytes: bytes) -> Case:
+    def bind(self, envelope_bytes: bytes, *, actor: Acting | None = None) -> Case:
         """Take a node's signed statement that a live dataset is bound.
 
         Raises:
@@ -158,22 +153,22 @@ class Catalogue:
             CaseUnknownError: no such entry.
         """
         signer, value = self._signed(Envelope.from_bytes(envelope_bytes), BINDING)
-        binding = Binding.model_validate(value)
+        binding, by = Binding.model_validate(value), self._signer(signer, actor)
         case = self._registry.get(KIND, binding.resource)
         facts = replace(self._facts(case), organisation=signer.organisation, schema_sha256=binding.schema_sha256)
-        if facts.entry is None or facts.entry.owner != signer.organisation:
-            raise RequestRefusedError("resource.owner", f"expected the binding by {facts.value['owner']}")
-        if case.state == "bound" and binding.entry_sha256 == case.document["entry_sha256"]:
-            return case
-        target = self._require("bind", case.state, "source_department", facts)
-        document = {**case.document, "bound": time_text(binding.bound_at)}
-        act = self._by(signer, "catalogue.bind", evidence={"schema": binding.schema_sha256})
-        return self._registry.change(
-            case, state=target, document=document, act=act, now=self._office.now(),
-            artefacts={"binding": envelope_bytes},
-        )  # fmt: skip
+        with in_agency_words():
+            if facts.entry is None or facts.entry.owner != signer.organisation:
+                refusal = Refusal("resource.owner", f"expected the binding by {facts.value['owner']}")
+                raise self._desk.refuse(by, KIND, case.id, "bind", refusal)
+            if case.state == "bound" and binding.entry_sha256 == case.document["entry_sha256"]:
+                return case
+            return self._desk.move(
+                by, KIND, case.id, "bind", facts=facts, reason=_handed_in(actor),
+                evidence={"schema": binding.schema_sha256}, artefacts={"binding": envelope_bytes},
+                document={**case.document, "bound": time_text(binding.bound_at)},
+            )  # fmt: skip
 
-    def take_consent(self, envelope_bytes: bytes) -> Case:
+    def take_consent(self, envelope_bytes: bytes, *, actor: Acting | None = None) -> Case:
         """Keep a provider's consent to the use of data it shared, or its revocation.
 
         Raises:
@@ -181,27 +176,37 @@ class Catalogue:
             CaseUnknownError: no such entry.
         """
         consent = self._consent(envelope_bytes)
+        by = self._own(Acting(consent.provider, consent.provider, frozenset({"source_department"}), "key"), actor)
         case = self._registry.get(KIND, consent.resource)
         digest = Envelope.from_bytes(envelope_bytes).payload_sha256
-        self._registry.put(KIND, case.id, f"{CONSENT}{digest}", envelope_bytes)
-        act = Act(consent.provider, "source_department", consent.provider, f"catalogue.consent_{consent.state}")
-        self._registry.record(act, kind=KIND, case_id=case.id, state=case.state, now=self._office.now())
-        if consent.state == "revoked":
-            self._flag(case.id, f"{consent.provider} took back its consent to {case.id}")
-        return case
+        with self._desk.together():
+            made = self._desk.amend(
+                by, case, f"catalogue.consent_{consent.state}", reason=_handed_in(actor),
+                evidence={"consent": digest}, artefacts={f"{CONSENT}{digest}": envelope_bytes},
+            )  # fmt: skip
+            if consent.state == "revoked":
+                self._flag(by, case.id, f"{consent.provider} took back its consent to {case.id}")
+        return made
 
-    def withdraw(self, name: str, *, official: str, reason: str) -> list[dict[str, str]]:
+    def withdraw(
+        self, name: str, *, official: str = "", reason: str, actor: Acting | None = None
+    ) -> list[dict[str, str]]:
         """Take a resource out of the catalogue and return what depended on it; provenance stays.
 
+        A department withdraws its own entries; the data administration any.
+
         Raises:
-            RequestRefusedError: no reason.
+            RequestRefusedError: no reason, or another department's entry.
             CaseUnknownError: no such entry.
         """
-        case = self._registry.get(KIND, name)
-        target = self._require("withdraw", case.state, "data_administration", replace(self._facts(case), reason=reason))
-        act = self._act(official, "catalogue.withdraw", reason)
-        self._registry.change(case, state=target, act=act, now=self._office.now())
-        return self._flag(name, reason)
+        by, case = self._official(official, actor), self._registry.get(KIND, name)
+        with in_agency_words(), self._desk.together():
+            if "data_administration" not in by.roles and _entry(case)["owner"] != by.organisation:
+                refusal = Refusal("resource.owner", f"expected the withdrawal by {_entry(case)['owner']}")
+                raise self._desk.refuse(by, KIND, name, "withdraw", refusal)
+            facts = replace(self._facts(case), reason=reason)
+            self._desk.move(by, KIND, name, "withdraw", facts=facts, reason=reason)
+            return self._flag(by, name, reason)
 
     # Readings
 
@@ -272,13 +277,10 @@ class Catalogue:
 
     # Inside
 
-    def _flag(self, name: str, reason: str) -> list[dict[str, str]]:
+    def _flag(self, by: Acting, name: str, reason: str) -> list[dict[str, str]]:
         found = self.dependants(name)
         for case in found:
-            act = self._act("catalogue", "catalogue.flag", reason)
-            self._registry.record(
-                act, kind=case["kind"], case_id=case["id"], state=case["state"], now=self._office.now()
-            )
+            self._desk.record(by, case["kind"], case["id"], "catalogue.flag", state=case["state"], reason=reason)
         return found
 
     def _facts(self, case: Case) -> EntryFacts:
@@ -330,24 +332,29 @@ class Catalogue:
     def _version(case: Case | None) -> int:
         return int(_entry(case)["version"]) if case else 0
 
-    @staticmethod
-    def _require(act: str, state: str, role: str, facts: EntryFacts) -> str:
-        answer = move(act, state=state, role=role, facts=facts)
-        if isinstance(answer, Refusal):
-            raise RequestRefusedError(answer.code, answer.message, answer.clauses)
-        return answer.target
+    def _official(self, official: str, actor: Acting | None) -> Acting:
+        organisation = self._office.identity.organisation
+        return actor or Acting(official, organisation, frozenset({"data_administration"}), "home")
 
-    def _refused(self, signer: Actor, act: str, name: str, error: RequestRefusedError) -> None:
-        reason = error.reason if error.clauses == SECRET else str(error)
-        body = self._by(signer, f"{act}_refused", reason=reason)
-        self._registry.record(body, kind=KIND, case_id=name or "-", now=self._office.now())
+    def _signer(self, signer: Actor, carrier: Acting | None) -> Acting:
+        """Return who signed, as the desk knows it."""
+        return self._own(Acting(signer.id, signer.organisation, frozenset({"source_department"}), "key"), carrier)
 
-    def _act(self, official: str, name: str, reason: str) -> Act:
-        return Act(official, "data_administration", self._office.identity.organisation, name, reason)
+    def _own(self, signer: Acting, carrier: Acting | None) -> Acting:
+        """Return the signer if its own body or the data administration hands the file in.
 
-    @staticmethod
-    def _by(signer: Actor, name: str, *, reason: str = "", evidence: Mapping[str, str] | None = None) -> Act:
-        return Act(signer.id, "source_department", signer.organisation, name, reason, evidence)
+        Raises:
+            RequestRefusedError: another body does.
+        """
+        if carrier is None or carrier.organisation == signer.organisation or "data_administration" in carrier.roles:
+            return signer
+        refusal = Refusal("resource.signer", "expected a file of your own department", COMPILE)
+        with in_agency_words():
+            raise self._desk.refuse(carrier, KIND, signer.id, "hand_in", refusal)
+
+
+def _handed_in(actor: Acting | None) -> str:
+    return f"handed in by {actor.id}" if actor else ""
 
 
 def _entry(case: Case) -> dict[str, Any]:

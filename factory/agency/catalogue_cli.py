@@ -167,8 +167,10 @@ def _office(home: Path) -> Any:  # Office; imported late to start fast
 @contextmanager
 def _opened(home: Path) -> "Iterator[tuple[Catalogue, Registry]]":
     from factory.agency.catalogue import Catalogue
-    from factory.registry.store import Registry
+    from factory.agency.serve import open_registry
+    from factory.agency.settings import read_settings
 
     office = _office(home)
-    with Registry.at(home / "registry.db") as registry:
+    settings = read_settings(home) if (home / "agency.toml").is_file() else None
+    with open_registry(office, settings) as registry:
         yield Catalogue(office, registry), registry

@@ -4,24 +4,27 @@ A case of kind ``national`` per registration, under the id of its application. I
 when each clock began; deadlines are computed from there, in working days.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from factory.agency.errors import RequestRefusedError
+from factory.agency.errors import RequestRefusedError, in_agency_words
 from factory.agency.office import Office
 from factory.lifecycle.machine import Refusal
 from factory.lifecycle.national import (
     ACCEPT_DAYS,
+    FILING,
     PUBLICITY_DAYS,
     REVIEW_DAYS,
     NationalFacts,
     deadline,
-    move,
     today,
 )
 from factory.lifecycle.registration import Application
 from factory.registry.errors import CaseUnknownError
-from factory.registry.store import Act, Case, Registry
+from factory.registry.store import Case, Registry
+from factory.services.actor import Actor
+from factory.services.desk import Desk
 from nodes.contract.statement import time_text
 
 KIND = "national"
@@ -36,9 +39,15 @@ class NationalRegistrations:
         """Work for ``office`` with ``registry``."""
         self._office = office
         self._registry = registry
+        self._desk = Desk(registry, office.now)
 
-    def file(self, application_id: str, *, sender: str) -> Case:
+    def file(self, application_id: str, *, sender: str = "", actor: Actor | None = None) -> Case:
         """Take the operator's filing of a registered product, or a filing that was returned.
+
+        Args:
+            application_id: of the registration.
+            sender: actor id whose signature was verified.
+            actor: who files for the operator, where somebody was authenticated.
 
         Raises:
             RequestRefusedError: not registered, another's product, or it has been filed already.
@@ -46,29 +55,43 @@ class NationalRegistrations:
         """
         registered = self._registry.get("registration", application_id)
         application = Application.model_validate(registered.document["application"])
-        if application.registrant.actor != sender:
-            raise RequestRefusedError("national.registrant", "expected a filing in the sender's own name")
+        registrant = application.registrant
+        by = actor or Actor(sender, registrant.organisation, frozenset({"operator"}), "key")
         known, now = self._known(application_id), self._office.now()
-        state = _permit("file", known.state if known else "none", "operator", self._facts(application_id, known))
-        act = Act(sender, "operator", application.registrant.organisation, "national.file")
-        if known is not None:
-            document = {**known.document, "filed_at": time_text(now)}
-            return self._registry.change(known, state=state, act=act, now=now, document=document)
-        document = {
-            "published": {
-                "registrant": application.registrant.name_zh,
-                "kind": application.kind,
-                "name": application.product.name_zh,
-                "summary": application.product.summary,
-            },  # these four and no more: 26号 art. 12
-            "filed_at": time_text(now),
-            "returns": 0,
-            "objections": [],
-            "national_code": "",
-        }
-        return self._registry.create(KIND, application_id, state=state, document=document, act=act, now=now)
+        facts = self._facts(application_id, known)
+        with in_agency_words():
+            is_own = by.id == registrant.actor if by.means == "key" else by.organisation == registrant.organisation
+            if not is_own:
+                refusal = Refusal("national.registrant", "expected a filing in the sender's own name", FILING)
+                raise self._desk.refuse(by, KIND, application_id, "file", refusal)
+            if known is not None:
+                document = {**known.document, "filed_at": time_text(now)}
+                return self._desk.move(by, KIND, application_id, "file", facts=facts, document=document)
+            document = {
+                "agreement_id": application.lawful_source.agreement_id,
+                "published": {
+                    "registrant": registrant.name_zh,
+                    "kind": application.kind,
+                    "name": application.product.name_zh,
+                    "summary": application.product.summary,
+                },  # these four and no more: 26号 art. 12
+                "filed_at": time_text(now),
+                "returns": 0,
+                "objections": [],
+                "national_code": "",
+            }
+            return self._desk.open(by, KIND, application_id, "file", facts=facts, document=document)
 
-    def act(self, application_id: str, act: str, *, official: str, reason: str = "", national_code: str = "") -> Case:
+    def act(
+        self,
+        application_id: str,
+        act: str,
+        *,
+        official: str = "",
+        reason: str = "",
+        national_code: str = "",
+        actor: Actor | None = None,
+    ) -> Case:
         """Do an official's act: accept, return once, decline, publish, uphold, dismiss or code.
 
         Raises:
@@ -76,42 +99,61 @@ class NationalRegistrations:
         """
         if act not in AGENCY_ACTS:
             raise RequestRefusedError("national.act", f"expected one of {', '.join(AGENCY_ACTS)}")
-        case, now = self._registry.get(KIND, application_id), self._office.now()
-        state = _permit(act, case.state, "agency", self._facts(application_id, case, reason=reason, code=national_code))
-        document: dict[str, Any] = dict(case.document)
-        match act:
-            case "return":
-                document |= {"returns": document["returns"] + 1, "defects": reason}
-            case "accept":
-                document["accepted_at"] = time_text(now)
-            case "publish":
-                last, is_provisional = deadline(today(now), PUBLICITY_DAYS)
-                document |= {
-                    "published_at": time_text(now),
-                    "publicity_until": last.isoformat(),
-                    "is_provisional": is_provisional,
-                }
-            case "uphold" | "dismiss":
-                document["objections"] = _decided(document["objections"], act, official, reason)
-            case "code":
-                document["national_code"] = national_code
-        done = Act(official, "agency", self._office.identity.organisation, f"national.{act}", reason)
-        return self._registry.change(case, state=state, act=done, now=now, document=document)
+        by = actor or Actor(official, self._office.identity.organisation, frozenset({"agency"}), "home")
+        now = self._office.now()
 
-    def object(self, application_id: str, *, objector: str, reason: str, evidence_sha256: str) -> Case:
+        def document(case: Case) -> dict[str, Any]:
+            found: dict[str, Any] = dict(case.document)
+            match act:
+                case "return":
+                    found |= {"returns": found["returns"] + 1, "defects": reason}
+                case "accept":
+                    found["accepted_at"] = time_text(now)
+                case "publish":
+                    last, is_provisional = deadline(today(now), PUBLICITY_DAYS)
+                    found |= {
+                        "published_at": time_text(now),
+                        "publicity_until": last.isoformat(),
+                        "is_provisional": is_provisional,
+                    }
+                case "uphold" | "dismiss":
+                    found["objections"] = _decided(found["objections"], act, by.id, reason)
+                case "code":
+                    found["national_code"] = national_code
+            return found
+
+        def facts(case: Case) -> NationalFacts:
+            return self._facts(application_id, case, reason=reason, code=national_code)
+
+        with in_agency_words():
+            return self._desk.move(by, KIND, application_id, act, facts=facts, reason=reason, document=document)
+
+    def object(
+        self, application_id: str, *, objector: str, reason: str, evidence_sha256: str, actor: Actor | None = None
+    ) -> Case:
         """Take an objection by name and with evidence, while the publicity lasts.
 
         Raises:
             RequestRefusedError: anonymous, without evidence, or too late.
         """
-        case, now = self._registry.get(KIND, application_id), self._office.now()
-        facts = self._facts(application_id, case, reason=reason, objector=objector, evidence_sha256=evidence_sha256)
-        state = _permit("object", case.state, "interested", facts)
-        objection = {"objector": objector, "reason": reason, "evidence_sha256": evidence_sha256, "at": time_text(now)}
-        before: Any = case.document["objections"]
-        document = {**case.document, "objections": [*before, objection]}
-        done = Act("interested", "interested", "public", "national.object", reason, {"evidence": evidence_sha256})
-        return self._registry.change(case, state=state, act=done, now=now, document=document)
+        who = actor or Actor("interested", "public", frozenset(), "home")
+        by, now = replace(who, roles=frozenset({"interested"})), self._office.now()
+
+        def facts(case: Case) -> NationalFacts:
+            return self._facts(application_id, case, reason=reason, objector=objector, evidence_sha256=evidence_sha256)
+
+        def document(case: Case) -> dict[str, Any]:
+            objection = {
+                "objector": objector, "reason": reason, "evidence_sha256": evidence_sha256, "at": time_text(now),
+            }  # fmt: skip
+            before: Any = case.document["objections"]
+            return {**case.document, "objections": [*before, objection]}
+
+        with in_agency_words():
+            return self._desk.move(
+                by, KIND, application_id, "object", facts=facts, reason=reason, document=document,
+                evidence={"evidence": evidence_sha256},
+            )  # fmt: skip
 
     def status(self, application_id: str) -> dict[str, Any]:
         """Return where a filing stands, its running clock, and whether that has run out.
@@ -185,10 +227,3 @@ def _decided(objections: Any, act: str, official: str, reason: str) -> list[dict
         else:
             decided.append(item)
     return decided
-
-
-def _permit(act: str, state: str, role: str, facts: NationalFacts) -> str:
-    answer = move(act, state=state, role=role, facts=facts)
-    if isinstance(answer, Refusal):
-        raise RequestRefusedError(answer.code, answer.message, answer.clauses)
-    return answer.target

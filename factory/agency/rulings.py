@@ -24,7 +24,7 @@ from factory.lifecycle.machine import Refusal
 from factory.lifecycle.request import SUBMIT, Cut, RequestFacts, Ruling, all_cuts, make_grant, move, waiting_for
 from factory.registry.errors import CaseUnknownError, TransitionRefusedError
 from factory.registry.request import Agreement, DataRequest
-from factory.registry.store import Act, Case, Registry
+from factory.registry.store import Case, Registry
 from factory.services.actor import Actor
 from factory.services.desk import Desk
 from factory.services.posture import hold
@@ -283,13 +283,14 @@ class Rulings:
         try:
             with self._desk.together():
                 self._desk.move(by, "request", request_id, "issue", facts=facts, evidence=evidence)
-                self._registry.create(
+                self._desk.enter(
+                    by,
                     "grant",
                     grant.grant_id,
+                    "grant.issue",
                     state="granted",
                     document=grant.model_dump(mode="json"),
-                    act=Act(by.id, "registrar", by.organisation, "grant.issue", evidence=evidence),
-                    now=self._office.now(),
+                    evidence=evidence,
                 )
         except TransitionRefusedError as error:
             raise SignatureMissingError(

@@ -33,7 +33,9 @@ from factory.agency.office import Office
 from factory.agency.registrations import Registrations
 from factory.agency.rulings import Rulings
 from factory.errors import FactoryError
-from factory.registry.store import Act, Registry
+from factory.registry.store import Registry
+from factory.services.actor import Actor as Acting
+from factory.services.desk import Desk
 from factory.trust import Trust, TrustError
 from nodes.contract import wire
 from nodes.contract.errors import (
@@ -89,6 +91,7 @@ class AgencyService:
         """Serve for ``office``; ``mounted`` adds the key service's kinds."""
         self._office = office
         self._registry = registry
+        self._desk = Desk(registry, office.now)
         self._rulings = Rulings(office, registry)
         self._registrations = Registrations(office, registry)
         self._national = NationalRegistrations(office, registry)
@@ -140,8 +143,10 @@ class AgencyService:
         if kept:
             return kept["parcel"]
         body, parts = mounted.handler(query, attachments)
-        act = Act(sender.id, sender.roles[0], sender.organisation, f"query.{query.kind}", evidence={"query": digest})
-        event = self._registry.record(act, kind="query", case_id=query.query_id, now=self._office.now())
+        by = Acting(sender.id, sender.organisation, frozenset(sender.roles), "key")
+        event = self._desk.record(
+            by, "query", query.query_id, f"query.{query.kind}", role=sender.roles[0], evidence={"query": digest}
+        )
         result = Result(
             request_sha256=digest,
             kind=query.kind,
@@ -208,9 +213,10 @@ class AgencyService:
     def _prerelease(self, query: Query, attachments: tuple[bytes, ...]) -> Answer:
         report, product = _only(attachments), _text(query, "product")
         digest = sha256_hex(report)
-        act = Act(query.sender, "operator", query.sender, "prerelease.deliver", evidence={"report": digest})
-        self._registry.record(act, kind="product", case_id=product[:96], now=self._office.now())
-        self._registry.put("prerelease", product[:96], digest, report)
+        by = Acting(query.sender, query.sender, frozenset({"operator"}), "key")
+        with self._desk.together():
+            self._desk.record(by, "product", product, "prerelease.deliver", evidence={"report": digest})
+            self._registry.put("prerelease", product[:96], digest, report)
         return {"product": product, "report_sha256": digest}, ()
 
     def _trust(self, _query: Query, _attachments: tuple[bytes, ...]) -> Answer:
@@ -219,8 +225,8 @@ class AgencyService:
 
     def _refuse(self, digest: str, code: RefusalCode, message: str) -> bytes:
         now = self._office.now()
-        act = Act("unknown", "sender", "unknown", "query.refused", code.value, {"query": digest})
-        event = self._registry.record(act, kind="query", case_id=digest, now=now)
+        by = Acting("unknown", "unknown", frozenset({"sender"}), "key")
+        event = self._desk.record(by, "query", digest, "query.refused", reason=code.value, evidence={"query": digest})
         refusal = Refusal(
             request_sha256=digest,
             code=code,

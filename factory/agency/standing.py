@@ -1,8 +1,8 @@
 """Standing of operators at the agency: closing access, rectification, restoration, revocation, exit; and incidents.
 
-Each decision moves the standing, and with it every grant of the operator, in one transaction; in the same
-step it proposes the signed status that carries it to nodes and gateway. Both registrars sign that; from
-then on nobody needs to be asked: nodes and gateway decide by what they hold.
+Each decision goes through the desk and moves the standing, and with it every grant of the operator, in one
+transaction; in the same step it proposes the signed status that carries it to nodes and gateway. Both
+registrars sign that; from then on nobody needs to be asked: nodes and gateway decide by what they hold.
 
     standing <operator>      state, order, items, deadline
     incident <id>            what happened, what was stopped, the frozen evidence, measures
@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Literal, cast
 
-from factory.agency.errors import RequestRefusedError
+from factory.agency.errors import RequestRefusedError, in_agency_words
 from factory.agency.office import Office
 from factory.deletion import DELETION
-from factory.lifecycle import incident, standing
+from factory.lifecycle import standing
 from factory.lifecycle.incident import IncidentFacts
 from factory.lifecycle.machine import Refusal
 from factory.lifecycle.standing import StandingFacts, is_open
 from factory.registry.errors import CaseUnknownError
-from factory.registry.store import Act, Case, Registry
+from factory.registry.store import Case, Registry
+from factory.services.actor import Actor
+from factory.services.desk import Desk
 from nodes.contract import canonical
 from nodes.contract.errors import ContractError
 from nodes.contract.signing import Envelope, sha256_hex
@@ -56,6 +58,11 @@ class Order:
     organisation: str
     is_prohibited: bool = False
 
+    @property
+    def actor(self) -> Actor:
+        """Who orders, as the desk knows it."""
+        return Actor(self.official, self.organisation, frozenset({self.body}), "home")
+
 
 class Standings:
     """Standing of operators, over the agency's registry and its trust data."""
@@ -64,6 +71,7 @@ class Standings:
         """Work for ``office`` with ``registry``."""
         self._office = office
         self._registry = registry
+        self._desk = Desk(registry, office.now)
 
     def state(self, operator: str) -> str:
         """Return where an operator stands; with an agreement and no case it is authorised."""
@@ -94,18 +102,20 @@ class Standings:
         self._strike([("actor", operator)], "suspended", order.ground)
         return made
 
-    def accept(self, operator: str, *, finding: str, official: str) -> Case:
+    def accept(self, operator: str, *, finding: str, official: str = "", actor: Actor | None = None) -> Case:
         """Record that the rectification was checked and accepted; access stays closed until it is restored.
 
         Raises:
             RequestRefusedError: no finding, or nothing to accept.
         """
-        case = self._get(operator)
-        if case.state != "under_rectification" or not finding.strip():
-            raise RequestRefusedError("standing.not_accepted", "expected a finding on a rectification under way")
-        act = Act(official, "agency", self._office.identity.organisation, "standing.accept", finding)
-        document = {**case.document, "accepted": True}
-        return self._registry.change(case, state=case.state, document=document, act=act, now=self._office.now())
+        by, case = self._by(official, actor), self._get(operator)
+        with in_agency_words():
+            if case.state != "under_rectification" or not finding.strip():
+                told = "expected a finding on a rectification under way"
+                refusal = Refusal("standing.not_accepted", told, standing.RESTORE)
+                raise self._desk.refuse(by, STANDING, operator, "accept", refusal)
+            document = {**case.document, "accepted": True}
+            return self._desk.amend(by, case, "standing.accept", reason=finding, document=document)
 
     def restore(self, operator: str, order: Order, *, reason: str, agreement_until: datetime) -> Case:
         """Open access again by decision, after the rectification was accepted; ended grants stay ended.
@@ -146,28 +156,50 @@ class Standings:
         facts = replace(self._facts(order=order), reason=reason)
         return self._moved(operator, "exit", order, facts, grants=("granted", "suspended"), reason=reason)
 
-    def verify_deletion(self, operator: str, records: Sequence[bytes], kept: Iterable[bytes], *, official: str) -> Case:
+    def verify_deletion(
+        self,
+        operator: str,
+        records: Sequence[bytes],
+        kept: Iterable[bytes],
+        *,
+        official: str = "",
+        actor: Actor | None = None,
+    ) -> Case:
         """Verify the operator's signed deletion records against a scan of what it still holds.
 
         Args:
             operator: who exits.
             records: envelopes, one per artefact.
             kept: contents of every file found in the operator's home.
-            official: who looked.
+            official: who looked, at the agency's own home.
+            actor: who looked, where somebody was authenticated.
 
         Raises:
             RequestRefusedError: a record that is not the operator's, or an artefact that was found after all.
         """
+        return self.settle_deletion(operator, records, frozenset(map(sha256_hex, kept)), by=self._by(official, actor))
+
+    def settle_deletion(self, operator: str, records: Sequence[bytes], found: frozenset[str], *, by: Actor) -> Case:
+        """Verify deletion records against the digests of what a scan of the operator's home found.
+
+        Raises:
+            RequestRefusedError: see ``verify_deletion``.
+        """
         case = self._get(operator)
-        deleted = {self._deletion(operator, data): sha256_hex(data) for data in records}
-        found = sorted({sha256_hex(content) for content in kept} & set(deleted))
-        if found or not deleted:
-            told = f"{len(found)} of them are still there" if found else "there is no record"
-            raise RequestRefusedError("standing.deletion", f"expected every artefact deleted; {told}", standing.DELETE)
-        organisation = self._office.identity.organisation
-        act = Act(official, "agency", organisation, "standing.verify_deletion", "", {"records": _digest(deleted)})
-        document = {**case.document, "deletion_verified_by": organisation, "deleted": sorted(deleted)}
-        return self._registry.change(case, state=case.state, document=document, act=act, now=self._office.now())
+        with in_agency_words():
+            if case.state not in {"exiting", "closed"}:
+                told = f"deletion is verified in an exit, or after it was ordered; {operator} is {case.state}"
+                refusal = Refusal("standing.state", told, standing.DELETE)
+                raise self._desk.refuse(by, STANDING, operator, "verify_deletion", refusal)
+            deleted = {self._deletion(operator, data): sha256_hex(data) for data in records}
+            left = sorted(found & set(deleted))
+            if left or not deleted:
+                told = f"{len(left)} of them are still there" if left else "there is no record"
+                refusal = Refusal("standing.deletion", f"expected every artefact deleted; {told}", standing.DELETE)
+                raise self._desk.refuse(by, STANDING, operator, "verify_deletion", refusal)
+            document = {**case.document, "deletion_verified_by": by.organisation, "deleted": sorted(deleted)}
+            evidence = {"records": _digest(deleted)}
+            return self._desk.amend(by, case, "standing.verify_deletion", document=document, evidence=evidence)
 
     def finish(self, operator: str, order: Order, *, services_settled: bool, reported_to: frozenset[str]) -> Case:
         """Close the exit: services settled, grants gone, deletion verified, logs kept, exit reported.
@@ -189,77 +221,93 @@ class Standings:
 
     # Incidents
 
-    def start_incident(self, name: str, *, what: str, grants: Sequence[str], plan: bytes, official: str) -> Case:
+    def start_incident(
+        self,
+        name: str,
+        *,
+        what: str,
+        grants: Sequence[str],
+        plan: bytes,
+        official: str = "",
+        actor: Actor | None = None,
+    ) -> Case:
         """Open a case in one step: stop the affected grants, freeze the evidence, record both.
 
         Raises:
             RequestRefusedError: nothing said, no plan, or no such grant.
         """
-        now = self._office.now()
-        known = {case.id: case for case in self._registry.cases(GRANT)}
-        missing = sorted(set(grants) - set(known))
-        if missing:
-            raise RequestRefusedError("incident.grant", f"expected grants of this agency, {missing[0]} is none")
-        evidence = self._evidence(grants)
-        facts = IncidentFacts(
-            now=now, profile=self._office.law(), what=what, plan_sha256=sha256_hex(plan) if plan else "",
-            affected=frozenset(grants), stopped=frozenset(grants), evidence_sha256=sha256_hex(evidence),
-        )  # fmt: skip
-        target = _permit(incident.move("start", state="none", role="agency", facts=facts))
-        organisation = self._office.identity.organisation
-        act = Act(official, "agency", organisation, "incident.start", what, {"evidence": sha256_hex(evidence)})
-        document = {"what": what, "grants": list(grants), "evidence": sha256_hex(evidence), "measures": {}}
-        with self._registry.transaction():
-            made = self._registry.create(INCIDENT, name, state=target, document=document, act=act, now=now)
-            self._registry.put(INCIDENT, name, "evidence", evidence)
+        by, known = self._by(official, actor), {case.id: case for case in self._registry.cases(GRANT)}
+        with in_agency_words(), self._desk.together():
+            missing = sorted(set(grants) - set(known))
+            if missing:
+                refusal = Refusal("incident.grant", f"expected grants of this agency, {missing[0]} is none")
+                raise self._desk.refuse(by, INCIDENT, name, "start", refusal)
+            evidence = self._evidence(grants)
+            facts = IncidentFacts(
+                now=self._office.now(), profile=self._office.law(), what=what,
+                plan_sha256=sha256_hex(plan) if plan else "", affected=frozenset(grants), stopped=frozenset(grants),
+                evidence_sha256=sha256_hex(evidence),
+            )  # fmt: skip
+            digests = {"evidence": sha256_hex(evidence)}
+            document = {"what": what, "grants": list(grants), "evidence": sha256_hex(evidence), "measures": {}}
+            made = self._desk.open(
+                by, INCIDENT, name, "start", facts=facts, document=document, reason=what, evidence=digests,
+                artefacts={"evidence": evidence},
+            )  # fmt: skip
             for grant in grants:
                 if known[grant].state == "granted":
-                    self._registry.change(known[grant], state="suspended", act=act, now=now)
+                    self._desk.amend(
+                        by, known[grant], "incident.start", state="suspended", reason=what, evidence=digests
+                    )
         self._strike([("grant", grant) for grant in grants], "suspended", f"incident {name}")
         return made
 
-    def measure(self, name: str, measure: str, *, official: str) -> Case:
+    def measure(self, name: str, measure: str, *, official: str = "", actor: Actor | None = None) -> Case:
         """Note a measure (suspend, revoke, isolate, rotate …); it stays open until its effect is verified."""
-        return self._measured(name, measure, "", official)
+        return self._measured(name, measure, "", self._by(official, actor))
 
-    def verify_measure(self, name: str, measure: str, evidence: bytes, *, official: str) -> Case:
+    def verify_measure(
+        self, name: str, measure: str, evidence: bytes, *, official: str = "", actor: Actor | None = None
+    ) -> Case:
         """Verify a measure by the signed refusal of a node, or another proof of its effect.
 
         Raises:
             RequestRefusedError: no such measure, or no proof.
         """
-        case = self._registry.get(INCIDENT, name)
-        if measure not in cast("dict[str, str]", case.document["measures"]) or not evidence:
-            raise RequestRefusedError("incident.unverified", "expected a measure of the case and a proof of its effect")
-        return self._measured(name, measure, sha256_hex(evidence), official)
+        case, by = self._registry.get(INCIDENT, name), self._by(official, actor)
+        if measure not in _measures(case) or not evidence:
+            refusal = Refusal("incident.unverified", "expected a measure of the case and a proof of its effect")
+            with in_agency_words():
+                raise self._desk.refuse(by, INCIDENT, name, "verify", refusal)
+        return self._measured(name, measure, sha256_hex(evidence), by)
 
-    def contain(self, name: str, *, official: str) -> Case:
+    def contain(self, name: str, *, official: str = "", actor: Actor | None = None) -> Case:
         """Note that the incident is contained.
 
         Raises:
             RequestRefusedError: a measure whose effect was not verified, or none at all.
         """
-        case = self._registry.get(INCIDENT, name)
-        measures = cast("dict[str, str]", case.document["measures"])
-        facts = IncidentFacts(
-            now=self._office.now(), profile=self._office.law(), measures=frozenset(measures),
-            verified=frozenset(word for word, proof in measures.items() if proof),
-        )  # fmt: skip
-        target = _permit(incident.move("contain", state=case.state, role="agency", facts=facts))
-        act = Act(official, "agency", self._office.identity.organisation, "incident.contain")
-        return self._registry.change(case, state=target, act=act, now=self._office.now())
+
+        def facts(case: Case) -> IncidentFacts:
+            measures = _measures(case)
+            return IncidentFacts(
+                now=self._office.now(), profile=self._office.law(), measures=frozenset(measures),
+                verified=frozenset(word for word, proof in measures.items() if proof),
+            )  # fmt: skip
+
+        with in_agency_words():
+            return self._desk.move(self._by(official, actor), INCIDENT, name, "contain", facts=facts)
 
     # Inside
 
-    def _measured(self, name: str, measure: str, proof: str, official: str) -> Case:
+    def _by(self, official: str, actor: Actor | None) -> Actor:
+        return actor or Actor(official, self._office.identity.organisation, frozenset({"agency"}), "home")
+
+    def _measured(self, name: str, measure: str, proof: str, by: Actor) -> Case:
         case = self._registry.get(INCIDENT, name)
-        measures = {**cast("dict[str, str]", case.document["measures"]), measure: proof}
-        word = "incident.verify" if proof else "incident.measure"
-        act = Act(
-            official, "agency", self._office.identity.organisation, word, measure, {"proof": proof} if proof else {}
-        )
-        document = {**case.document, "measures": measures}
-        return self._registry.change(case, state=case.state, document=document, act=act, now=self._office.now())
+        document = {**case.document, "measures": {**_measures(case), measure: proof}}
+        act, evidence = ("incident.verify", {"proof": proof}) if proof else ("incident.measure", {})
+        return self._desk.amend(by, case, act, reason=measure, evidence=evidence, document=document)
 
     def _evidence(self, grants: Sequence[str]) -> bytes:
         """Return the events and the digests of every case concerned, as they stand."""
@@ -286,28 +334,21 @@ class Standings:
         grants: tuple[str, str] | None = None,
         reason: str = "",
     ) -> Case:
-        now = self._office.now()
-        case = self._known(operator)
-        try:
-            target = _permit(
-                standing.move(act, state=case.state if case else "authorised", role=order.body, facts=facts)
-            )
-        except RequestRefusedError as error:
-            told = Act(order.official, order.body, order.organisation, f"standing.{act}.refused", error.reason)
-            self._registry.record(told, kind=STANDING, case_id=operator, now=now)
-            raise
-        done = Act(order.official, order.body, order.organisation, f"standing.{act}", reason or order.ground)
-        body = {**(case.document if case else {}), **(document or {})}
-        with self._registry.transaction():
+        now, by, why = self._office.now(), order.actor, reason or order.ground
+        with in_agency_words(), self._desk.together():
+            case = self._known(operator)
+            body = {**(case.document if case else {}), **(document or {})}
             if case is None:
-                made = self._registry.create(STANDING, operator, state=target, document=body, act=done, now=now)
+                made = self._desk.open(
+                    by, STANDING, operator, act, facts=facts, document=body, reason=why, state="authorised"
+                )
             else:
-                made = self._registry.change(case, state=target, document=body, act=done, now=now)
+                made = self._desk.move(by, STANDING, operator, act, facts=facts, document=body, reason=why)
             for grant in self._grants(operator) if grants else ():
                 ends = datetime.fromisoformat(str(grant.document["not_after"]))
                 is_concerned = grants is not None and grants[0] in {"*", grant.state}
                 if is_concerned and grants is not None and not (grants[1] == "granted" and ends <= now):
-                    self._registry.change(grant, state=grants[1], act=done, now=now)
+                    self._desk.amend(by, grant, f"standing.{act}", state=grants[1], reason=why)
         return made
 
     def _strike(self, subjects: Sequence[tuple[str, str]], state: Struck, reason: str) -> None:
@@ -350,10 +391,8 @@ class Standings:
             return None
 
 
-def _permit(answer: Any) -> str:
-    if isinstance(answer, Refusal):
-        raise RequestRefusedError(answer.code, answer.message, answer.clauses)
-    return str(answer.target)
+def _measures(case: Case) -> dict[str, str]:
+    return dict(cast("dict[str, str]", case.document.get("measures", {})))
 
 
 def _digest(values: Mapping[str, str]) -> str:

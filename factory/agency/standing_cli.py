@@ -212,9 +212,11 @@ def _order(
 @contextmanager
 def _opened(home: Path) -> "Iterator[tuple[Standings, Office]]":
     from factory.agency.office import open_office
+    from factory.agency.serve import open_registry
+    from factory.agency.settings import read_settings
     from factory.agency.standing import Standings
-    from factory.registry.store import Registry
 
     office = open_office(home)
-    with Registry.at(home / "registry.db") as registry:
+    settings = read_settings(home) if (home / "agency.toml").is_file() else None
+    with open_registry(office, settings) as registry:
         yield Standings(office, registry), office

@@ -6,11 +6,31 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from factory.api import problems, routes_audit, routes_cases, routes_people, routes_stopping
+from factory.api import (
+    problems,
+    routes_alerts,
+    routes_audit,
+    routes_cases,
+    routes_catalogue,
+    routes_national,
+    routes_people,
+    routes_stopping,
+)
 from factory.services.platform import Platform
 
 BODY_BYTES_MAX = 4 * 2**20
 """Largest body of a call, in bytes: a request over 200 departments with a reason per column is below 2 MB."""
+
+ROUTES = (
+    routes_people,
+    routes_catalogue,
+    routes_national,
+    routes_alerts,
+    routes_cases,
+    routes_stopping,
+    routes_audit,
+)
+"""Modules with routes, in the order in which they are asked; the last one matches any kind of case."""
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
@@ -31,7 +51,7 @@ def build_app(platform: Platform) -> FastAPI:
     )
     app.state.platform = platform
     problems.install(app)
-    for routes in (routes_people, routes_cases, routes_stopping, routes_audit):
+    for routes in ROUTES:
         app.include_router(routes.router)
     app.add_middleware(_Bounded)
     return app

@@ -95,6 +95,13 @@ class Reason(Closed):
     reason: Text
 
 
+class NewRoles(Closed):
+    """The roles that an account has from now on, and why."""
+
+    roles: Annotated[list[Name], Field(min_length=1, max_length=20)]
+    reason: Text
+
+
 class Party(Closed):
     """A body and its role under an agreement."""
 
@@ -227,6 +234,12 @@ def open_account(here: Here, actor: Acting, once: OnceOnly, body: NewAccount) ->
 def account(here: Here, account: CaseId) -> Answer:
     """账户 | One account."""
     return shown(here.desk.registry.get("account", account))
+
+
+@router.post("/accounts/{account}/assign", **for_act("account", "assign"))
+def assign_roles(here: Here, actor: Acting, once: OnceOnly, account: CaseId, body: NewRoles) -> Answer:
+    """变更账户角色 | Give an account other roles of its body; its sessions end."""
+    return once(lambda: shown(here.people.change_roles(actor, account, body.roles, reason=body.reason)))
 
 
 @router.post("/accounts/{account}/invitations", status_code=201, **for_roles("administrator"))

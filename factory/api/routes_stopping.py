@@ -13,11 +13,13 @@ from factory.registry.store import Case
 from factory.services.actor import Actor
 from factory.services.machines import MACHINES
 from factory.services.platform import Platform
-from nodes.contract.messages import Name, Text
+from nodes.contract import canonical
+from nodes.contract.messages import Hex32, Name, Text
 
 router = APIRouter(prefix="/v1")
 Answer = dict[str, Any]
 Long = Annotated[str, StringConstraints(max_length=2000)]
+RESPONDERS = ("agency", "data_administration", "operator", "security_head")
 ACCEPTORS = ("agency", "data_administration", "sector_authority", "authorising_unit")
 
 
@@ -52,6 +54,32 @@ class Accepted(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     finding: Text
+
+
+class Deleted(BaseModel):
+    """Signed deletion records, and the digests of every file that a scan of the operator's home found."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    records: Annotated[list[dict[str, Any]], Field(max_length=5000)]
+    found: Annotated[list[Hex32], Field(max_length=50_000)] = []
+
+
+class Measure(BaseModel):
+    """A measure against an incident."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    measure: Name
+
+
+class Proof(BaseModel):
+    """That a measure worked: a node's signed refusal, or another document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    measure: Name
+    proof: dict[str, Any]
 
 
 class NewIncident(BaseModel):
@@ -107,7 +135,30 @@ for _act, _do in _ACTS.items():
 @router.post("/standings/{operator}/accept", **for_roles(*ACCEPTORS, kind="standing", act="accept"))
 def accept(here: Here, actor: Acting, once: OnceOnly, operator: CaseId, body: Accepted) -> Answer:
     """整改验收 | Record that a rectification was checked and accepted; access stays closed until it is restored."""
-    return once(lambda: shown(here.standings.accept(operator, finding=body.finding, official=actor.id)))
+    return once(lambda: shown(here.standings.accept(operator, finding=body.finding, actor=actor)))
+
+
+@router.post("/standings/{operator}/deletion", **for_roles("agency", kind="standing", act="verify_deletion"))
+def verify_deletion(here: Here, actor: Acting, once: OnceOnly, operator: CaseId, body: Deleted) -> Answer:
+    """核验删除 | Verify an exiting operator's signed deletion records against what a scan of its home found."""
+    records = [canonical.dumps(value) for value in body.records]
+    found = frozenset(body.found)
+    return once(lambda: shown(here.standings.settle_deletion(operator, records, found, by=actor)))
+
+
+@router.post("/incidents/{name}/measures", status_code=201, **for_roles(*RESPONDERS, kind="incident", act="measure"))
+def measure(here: Here, actor: Acting, once: OnceOnly, name: CaseId, body: Measure) -> Answer:
+    """记录处置措施 | Note a measure; it stays open until its effect is verified."""
+    here.desk.read(actor, "incident", name)
+    return once(lambda: shown(here.standings.measure(name, body.measure, actor=actor)))
+
+
+@router.post("/incidents/{name}/proofs", status_code=201, **for_roles(*RESPONDERS, kind="incident", act="verify"))
+def verify(here: Here, actor: Acting, once: OnceOnly, name: CaseId, body: Proof) -> Answer:
+    """核验处置效果 | Verify a measure by a node's signed refusal, or another proof of its effect."""
+    here.desk.read(actor, "incident", name)
+    proof = canonical.dumps(body.proof)
+    return once(lambda: shown(here.standings.verify_measure(name, body.measure, proof, actor=actor)))
 
 
 @router.post("/incidents/{name}/start", status_code=201, **for_act("incident", "start"))
@@ -116,7 +167,7 @@ def start(here: Here, actor: Acting, once: OnceOnly, name: CaseId, body: NewInci
     return once(
         lambda: shown(
             here.standings.start_incident(
-                name, what=body.what, grants=body.grants, plan=body.plan.encode(), official=actor.id
+                name, what=body.what, grants=body.grants, plan=body.plan.encode(), actor=actor
             )
         )
     )

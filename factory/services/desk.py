@@ -3,7 +3,9 @@
 Actor, act and facts go to the machine; a permit becomes the change with its event in one
 transaction, from which the outbox carries the event to the log. A refusal is recorded too,
 after everything else of that act was undone. Who acts is checked here for every machine: the
-role under the agreement, and that nobody decides what they wrote.
+role under the agreement, and that nobody decides what they wrote. Records that belong to no
+machine (keys, deliveries, directories) are entered, amended and noted here too: nothing else
+writes to a registry.
 
 Privacy: reasons and digests; no value of a row is ever given to an act.
 """
@@ -63,6 +65,7 @@ class Desk:
         evidence: Mapping[str, str] | None = None,
         artefacts: Mapping[str, bytes] | None = None,
         agreement: str = "",
+        state: str = "",
     ) -> Case:
         """Open a case by its first act.
 
@@ -77,6 +80,7 @@ class Desk:
             evidence: digests by name.
             artefacts: exact bytes to keep beside it.
             agreement: id of the agreement under which the actor's body has its role.
+            state: where it stands before anything was written of it, if not at the machine's start.
 
         Raises:
             TransitionRefusedError: role, duties or a guard; recorded.
@@ -87,13 +91,13 @@ class Desk:
             with contextlib.suppress(CaseUnknownError):
                 self.registry.get(kind, case_id)
                 raise CaseExistsError(f"expected a new {kind}, {case_id} exists")
-            role, state = self._decided(
-                actor, machine, act, case_id=case_id, state=machine.start, facts=facts, agreement=agreement
+            role, target = self._decided(
+                actor, machine, act, case_id=case_id, state=state or machine.start, facts=facts, agreement=agreement
             )
             return self.registry.create(
                 kind,
                 case_id,
-                state=state,
+                state=target,
                 document=document,
                 artefacts=artefacts,
                 act=_act(actor, role, f"{kind}.{act}", reason, evidence),
@@ -159,6 +163,70 @@ class Desk:
                 now=self.clock(),
             )
 
+    def enter(
+        self,
+        actor: Actor,
+        kind: str,
+        case_id: str,
+        act: str,
+        *,
+        state: str,
+        document: Mapping[str, Any],
+        role: str = "",
+        reason: str = "",
+        evidence: Mapping[str, str] | None = None,
+        artefacts: Mapping[str, bytes] | None = None,
+    ) -> Case:
+        """Enter a record of a kind that has no machine; see ``open``. Here ``act`` is the full name of the event.
+
+        Raises:
+            ValueError: the kind has a machine; its guards are not gone around.
+            CaseExistsError: the name is taken.
+        """
+        if kind in MACHINES:
+            raise ValueError(f"expected a kind without a machine, {kind} is opened by its acts")
+        record = _act(actor, role or _any_role(actor), act, reason, evidence)
+        return self.registry.create(
+            kind, case_id, state=state, document=document, artefacts=artefacts, act=record, now=self.clock()
+        )
+
+    def amend(
+        self,
+        actor: Actor,
+        case: Case,
+        act: str,
+        *,
+        state: str = "",
+        document: Mapping[str, Any] | None = None,
+        role: str = "",
+        reason: str = "",
+        evidence: Mapping[str, str] | None = None,
+        artefacts: Mapping[str, bytes] | None = None,
+    ) -> Case:
+        """Write on in a case whose state does not change, or in a record of a kind that has no machine.
+
+        Args:
+            actor: who acts.
+            case: as the actor has seen it.
+            act: full name of the event.
+            state: new state of a record without a machine.
+            document: what it says from now on.
+            role: as what the actor acts.
+            reason: why.
+            evidence: digests by name.
+            artefacts: exact bytes to keep beside it.
+
+        Raises:
+            ValueError: another state for a kind that has a machine.
+            CaseChangedError: somebody else changed it meanwhile.
+        """
+        if case.kind in MACHINES and state not in {"", case.state}:
+            raise ValueError(f"expected a kind without a machine, {case.kind} is moved by its acts")
+        record = _act(actor, role or _any_role(actor), act, reason, evidence)
+        return self.registry.change(
+            case, state=state or case.state, document=document, artefacts=artefacts, act=record, now=self.clock()
+        )
+
     def note(
         self,
         actor: Actor,
@@ -170,9 +238,24 @@ class Desk:
         reason: str = "",
         evidence: Mapping[str, str] | None = None,
     ) -> Event:
-        """Record an act that moves no state."""
-        record = _act(actor, role or _any_role(actor), f"{kind}.{act}", reason, evidence)
-        return self.registry.record(record, kind=kind, case_id=case_id[:96], now=self.clock())
+        """Record an act of the kind that moves no state."""
+        return self.record(actor, kind, case_id, f"{kind}.{act}", role=role, reason=reason, evidence=evidence)
+
+    def record(
+        self,
+        actor: Actor,
+        kind: str,
+        case_id: str,
+        act: str,
+        *,
+        state: str = "",
+        role: str = "",
+        reason: str = "",
+        evidence: Mapping[str, str] | None = None,
+    ) -> Event:
+        """Record something under the full name of its event, with the state in which the case was met."""
+        record = _act(actor, role or _any_role(actor), act, reason, evidence)
+        return self.registry.record(record, kind=kind, case_id=case_id[:96], state=state, now=self.clock())
 
     def refuse(self, actor: Actor, kind: str, case_id: str, act: str, refusal: Refusal) -> TransitionRefusedError:
         """Record a refusal that no machine gave, and return the error to raise."""

@@ -8,6 +8,7 @@ from factory.lifecycle import (
     agreement,
     incident,
     membership,
+    national,
     product,
     registration,
     request,
@@ -65,6 +66,7 @@ MACHINES: Mapping[str, Machine] = dict(
             "apply ask_renewal ask_correction ask_cancellation",
             "code refuse renewal correction deny cancellation",
         ),
+        _machine("national", national.TRANSITIONS, "none", "file", "accept return decline publish uphold dismiss code"),
         _machine("incident", incident.TRANSITIONS, "none", "suspect start", "close dismiss"),
         _machine("standing", standing.TRANSITIONS, "none", "apply apply_again", "authorise finish"),
     )

@@ -1,5 +1,6 @@
 """Organisations, accounts of persons and services, and the parties of agreements."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -166,6 +167,38 @@ class People:
             ending: tuple[Kind, ...] = {"suspend": ("session",), "close": _EVERY}.get(act, ())
             if ending:
                 self._credentials.revoke_all(account, ending, now=self._desk.clock())
+        return case
+
+    def change_roles(self, actor: Actor, account: str, roles: Sequence[str], *, reason: str) -> Case:
+        """Give an account other roles of its body; its sessions end, its keys act by the new roles at once.
+
+        Raises:
+            TransitionRefusedError: roles that stay apart, or not of the organisation, or the actor's own account.
+        """
+
+        def facts(case: Case) -> AccountFacts:
+            body = self._known("organisation", str(case.document["organisation"]))
+            return AccountFacts(
+                case.id,
+                is_service=bool(case.document["is_service"]),
+                roles=frozenset(roles),
+                organisation_state=body.state if body else "",
+                organisation_roles=_words(body, "roles") if body else frozenset(),
+                is_own=case.id == actor.id,
+                reason=reason,
+            )
+
+        with self._desk.together():
+            case = self._desk.move(
+                actor,
+                "account",
+                account,
+                "assign",
+                facts=facts,
+                reason=reason,
+                document=lambda case: {**case.document, "roles": sorted(set(roles))},
+            )
+            self._credentials.revoke_all(account, ("session",), now=self._desk.clock())
         return case
 
     def form_parties(self, actor: Actor, agreement: str, roles: dict[str, str]) -> Case:

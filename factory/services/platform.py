@@ -6,6 +6,8 @@ from pathlib import Path
 from factory.accounts.authentication import Authentication
 from factory.accounts.credentials import Credentials
 from factory.accounts.keys import AccountKeys
+from factory.agency.catalogue import Catalogue
+from factory.agency.national import NationalRegistrations
 from factory.agency.office import Office, open_office
 from factory.agency.registrations import Registrations
 from factory.agency.rulings import Rulings
@@ -13,6 +15,7 @@ from factory.agency.serve import open_registry
 from factory.agency.settings import read_settings
 from factory.agency.standing import Standings
 from factory.registry.store import Registry
+from factory.services.alerts import Alerts
 from factory.services.audit import Audit
 from factory.services.desk import Desk
 from factory.services.governed import Governed
@@ -34,12 +37,15 @@ class Platform:
         authentication: who calls.
         people: organisations, accounts, parties.
         rulings: agreements, requests and grants.
+        catalogue: the level's catalogue.
         registrations: registration of products.
+        national: national registration of products that are registered.
         scenarios: scenarios that are argued, demands.
         products: products and their steps.
         governed: agreements and incidents.
         standings: access of operators, and the start of incidents, with what they stop.
         clocks: what runs for which case.
+        alerts: what stands out among events and clocks.
         posture: whether the protective measures are on.
         retention: removal of old events.
         audit: search in what was done.
@@ -50,12 +56,15 @@ class Platform:
     authentication: Authentication
     people: People
     rulings: Rulings
+    catalogue: Catalogue
     registrations: Registrations
+    national: NationalRegistrations
     scenarios: Scenarios
     products: Products
     governed: Governed
     standings: Standings
     clocks: Clocks
+    alerts: Alerts
     posture: Posture
     retention: Retention
     audit: Audit
@@ -82,18 +91,22 @@ def build_platform(office: Office, registry: Registry) -> Platform:
     desk = Desk(registry, office.now)
     keys = AccountKeys.of_home(office.home)
     credentials = Credentials(registry, keys)
+    clocks = Clocks(desk, office)
     return Platform(
         office=office,
         desk=desk,
         authentication=Authentication(desk, credentials, platform=office.identity.id, trust=office.trust),
         people=People(desk, credentials, keys),
         rulings=Rulings(office, registry),
+        catalogue=Catalogue(office, registry),
         registrations=Registrations(office, registry),
+        national=NationalRegistrations(office, registry),
         scenarios=Scenarios(desk, office),
         products=Products(desk, office),
         governed=Governed(desk, office),
         standings=Standings(office, registry),
-        clocks=Clocks(desk, office),
+        clocks=clocks,
+        alerts=Alerts(desk, clocks),
         posture=Posture(office, registry),
         retention=Retention(desk),
         audit=Audit(desk),

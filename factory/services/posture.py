@@ -15,8 +15,9 @@ from factory.agency.office import Office
 from factory.lifecycle.machine import Refusal
 from factory.registry import outbox
 from factory.registry.errors import CaseUnknownError
-from factory.registry.store import Act, Case, Registry
+from factory.registry.store import Case, Registry
 from factory.services.actor import Actor
+from factory.services.desk import Desk
 
 MEASURES_CLAUSES = ("SEC-MEASURES", "SD-31-2", "JN-19-3", "JL-运营实施-2", "SZ-11.3-10", "GD-34-4")
 BACKUP_DAYS, LOG_DAYS = 7, 1
@@ -45,6 +46,7 @@ class Posture:
         """Check the home of ``office`` and its ``registry``."""
         self._office = office
         self._registry = registry
+        self._desk = Desk(registry, office.now)
 
     def measure(self) -> tuple[Measure, ...]:
         """Look at every measure; records nothing."""
@@ -63,19 +65,17 @@ class Posture:
         found = self.measure()
         state = "red" if any(item.problem for item in found) else "green"
         document = {"measures": {item.name: item.problem for item in found}}
-        act = Act(actor.id, min(actor.roles, default="none"), actor.organisation, "posture.check", state)
-        now = self._office.now()
-        with self._registry.transaction():
+        act = "posture.check"
+        with self._desk.together():
             try:
                 case = self._registry.get(KIND, NAME)
             except CaseUnknownError:
-                return self._registry.create(KIND, NAME, state=state, document=document, act=act, now=now)
-            return self._registry.change(case, state=state, document=document, act=act, now=now)
+                return self._desk.enter(actor, KIND, NAME, act, state=state, document=document, reason=state)
+            return self._desk.amend(actor, case, act, state=state, document=document, reason=state)
 
     def record_backup(self, actor: Actor, *, sha256: str) -> None:
         """Record that a backup was made, by the digest of its archive."""
-        act = Act(actor.id, min(actor.roles, default="none"), actor.organisation, BACKUP, "", {"backup": sha256})
-        self._registry.record(act, kind=KIND, case_id=NAME, now=self._office.now())
+        self._desk.record(actor, KIND, NAME, BACKUP, evidence={"backup": sha256})
 
     def _grading(self) -> str:
         cases = [case for case in self._registry.cases("resource") if case.state not in {"withdrawn", "excluded"}]

@@ -20,7 +20,7 @@ from factory.lifecycle.product import ProductFacts
 from factory.lifecycle.scenario import DemandFacts
 from factory.registry.errors import CaseUnknownError
 from factory.registry.request import Agreement, Form
-from factory.registry.store import Act, Case
+from factory.registry.store import Case
 from factory.services.actor import Actor
 from factory.services.desk import Desk
 from nodes.contract import canonical
@@ -173,9 +173,8 @@ class Products:
             actors = self._office.trust().actors.actors
             names += [a.id for a in actors if a.organisation == actor.organisation and "node" in a.roles]
         receipts = {**_receipts(case), **dict.fromkeys(names, actor.organisation)}
-        act = Act(actor.id, body, actor.organisation, "product.receive", "", {"report": digest})
-        document = {**case.document, "receipts": receipts}
-        return self._desk.registry.change(case, state=case.state, act=act, now=self._desk.clock(), document=document)
+        document, evidence = {**case.document, "receipts": receipts}, {"report": digest}
+        return self._desk.amend(actor, case, "product.receive", role=body, document=document, evidence=evidence)
 
     def _answer_demand(self, actor: Actor, case: Case) -> None:
         demand = str(case.document.get("demand_id", ""))

@@ -30,8 +30,10 @@ from factory.lifecycle.serving import (
     standing_refusal,
 )
 from factory.registry.errors import CaseUnknownError
-from factory.registry.store import Act, Case, Registry
+from factory.registry.store import Case, Registry
 from factory.review.declared import below
+from factory.services.actor import Actor
+from factory.services.desk import Desk
 from factory.serving.errors import AlteredError, CallRefusedError, UnauthenticatedError
 from factory.serving.fingerprint import is_ordered_by, mark_of, marked, read_mark
 from factory.trust import load_trust
@@ -83,11 +85,10 @@ class Shop:
             raise CallRefusedError(refusal)
         for name in offer.files:
             self._file(offer, name)
-        act = self._act(by, "offer.open", offer.registration_code)
-        document = offer.model_dump(mode="json")
-        return self.registry.create(
-            SALE, offer.product[:96], state="operating", document=document, act=act, now=self._now()
-        )
+        return self._desk.enter(
+            self._by(by), SALE, offer.product[:96], "offer.open", state="operating",
+            document=offer.model_dump(mode="json"), reason=offer.registration_code,
+        )  # fmt: skip
 
     def set_state(self, product: str, state: str, *, by: str, reason: str) -> Case:
         """Suspend a product on the gateway, put it back, or retire it; the next call meets it.
@@ -99,7 +100,7 @@ class Shop:
         if case.state == "retired":
             told = f"{product} is retired for good; a new version is released instead"
             raise CallRefusedError(Refusal("product.retired", told, ("REL-LIFE", "SD-29-1")))
-        return self.registry.change(case, state=state, act=self._act(by, f"offer.{state}", reason), now=self._now())
+        return self._desk.amend(self._by(by), case, f"offer.{state}", state=state, reason=reason)
 
     # Clients
 
@@ -110,14 +111,14 @@ class Shop:
             "screening": screening.model_dump(mode="json"),
             "terms": {},
         }
-        act = self._act(by, "client.screen", "; ".join(screening.findings.values())[:500])
+        act, why = "client.screen", "; ".join(screening.findings.values())[:500]
         known = self._known(CLIENT, client.id)
         if known is None:
-            return self.registry.create(
-                CLIENT, client.id, state="approved", document=document, act=act, now=self._now()
+            return self._desk.enter(
+                self._by(by), CLIENT, client.id, act, state="approved", document=document, reason=why
             )
         document["terms"] = known.document["terms"]
-        return self.registry.change(known, state="approved", document=document, act=act, now=self._now())
+        return self._desk.amend(self._by(by), known, act, state="approved", document=document, reason=why)
 
     def give_key(
         self, client_id: str, product: str, *, scenario: str, use: str = "use", days: int = 365, by: str
@@ -155,11 +156,10 @@ class Shop:
             "client": client_id, "product": product, "scenario": scenario, "use": use,
             "sha256": sha256_hex(secret.encode()), "not_after": time_text(until),
         }  # fmt: skip
-        with self.registry.transaction():
-            act = self._act(by, "key.give", scenario)
-            self.registry.create(KEY, prefix, state="active", document=document, act=act, now=self._now())
+        with self._desk.together():
+            self._desk.enter(self._by(by), KEY, prefix, "key.give", state="active", document=document, reason=scenario)
             if case.state == "approved":
-                self.registry.change(case, state="active", act=act, now=self._now())
+                self._desk.amend(self._by(by), case, "key.give", state="active", reason=scenario)
         return f"sf_{prefix}_{secret}"
 
     def suspend(self, client_id: str, *, by: str, reason: str, case_ref: str) -> Case:
@@ -173,14 +173,17 @@ class Shop:
                 Refusal("client.reason", "expected a reason and the case it belongs to", ("SUSP-OP",))
             )
         case = self.registry.get(CLIENT, client_id)
-        act = Act(by, "operator", self.operator, "client.suspend", reason, {"case": sha256_hex(case_ref.encode())})
         document = {**case.document, "suspended_for": case_ref}
-        return self.registry.change(case, state="suspended", document=document, act=act, now=self._now())
+        evidence = {"case": sha256_hex(case_ref.encode())}
+        return self._desk.amend(
+            self._by(by), case, "client.suspend", state="suspended", document=document, reason=reason,
+            evidence=evidence,
+        )  # fmt: skip
 
     def revoke_key(self, key: str, *, by: str, reason: str) -> Case:
         """Revoke one key."""
         case = self._key(key)
-        return self.registry.change(case, state="revoked", act=self._act(by, "key.revoke", reason), now=self._now())
+        return self._desk.amend(self._by(by), case, "key.revoke", state="revoked", reason=reason)
 
     def accept_terms(self, key: str, version: str) -> Case:
         """Note that the client accepts the use conditions of the product of this key.
@@ -196,17 +199,16 @@ class Shop:
             raise CallRefusedError(told)
         case = self.registry.get(CLIENT, client_id)
         terms = {**cast("dict[str, str]", case.document["terms"]), product: version}
-        act = Act(client_id, "client", client_id, "terms.accept", version, {"terms": offer.terms_sha256})
-        document = {**case.document, "terms": terms}
-        return self.registry.change(case, state=case.state, document=document, act=act, now=self._now())
+        return self._desk.amend(
+            _client(client_id), case, "terms.accept", document={**case.document, "terms": terms}, reason=version,
+            evidence={"terms": offer.terms_sha256},
+        )  # fmt: skip
 
     def set_terms(self, product: str, version: str, text: bytes, *, by: str) -> Case:
         """Put new use conditions in force; every client is asked again."""
         case = self.registry.get(SALE, product[:96])
         document = {**case.document, "terms_version": version, "terms_sha256": sha256_hex(text)}
-        return self.registry.change(
-            case, state=case.state, document=document, act=self._act(by, "offer.terms", version), now=self._now()
-        )
+        return self._desk.amend(self._by(by), case, "offer.terms", document=document, reason=version)
 
     # Calls
 
@@ -248,9 +250,7 @@ class Shop:
             self._event(client.id, "call.refused", held.id, KEY, reason=told.code)
             if told.code == "call.unknown" and self._unknown(held.id) > ENUMERATION_MAX:
                 self._event(client.id, "call.refused", held.id, KEY, reason="call.enumeration")
-                self.registry.change(
-                    held, state="suspended", act=self._act("gateway", "key.suspend", "enumeration"), now=now
-                )
+                self._desk.amend(self._by("gateway"), held, "key.suspend", state="suspended", reason="enumeration")
             raise CallRefusedError(told)
         content = self._file(offer, name)
         delivery = f"d-{secrets.token_hex(8)}"
@@ -259,10 +259,13 @@ class Shop:
             "client": client.id, "key": held.id, "product": product, "file": name, "at": time_text(now),
             "sha256": sha256_hex(copy),
         }  # fmt: skip
-        act = Act(client.id, "client", client.organisation, "call.answered", scenario, {"file": offer.files[name]})
-        with self.registry.transaction():
-            self.registry.create(DELIVERY, delivery, state="delivered", document=document, act=act, now=now)
-            self.registry.record(act, kind=KEY, case_id=held.id, now=now)
+        by, act = _client(client.id, client.organisation), "call.answered"
+        evidence = {"file": offer.files[name]}
+        with self._desk.together():
+            self._desk.enter(
+                by, DELIVERY, delivery, act, state="delivered", document=document, reason=scenario, evidence=evidence
+            )
+            self._desk.record(by, KEY, held.id, act, reason=scenario, evidence=evidence)
         return copy
 
     def trace(self, content: bytes, name: str) -> dict[str, Any] | None:
@@ -308,9 +311,8 @@ class Shop:
             "client": client_id, "product": held.document["product"], "said": dict(said), "at": time_text(self._now()),
             "response": "", "ticket": "", "outcome": "",
         }  # fmt: skip
-        act = Act(client_id, "client", client_id, "feedback.give")
         name = f"f-{secrets.token_hex(6)}"
-        return self.registry.create(FEEDBACK, name, state="open", document=document, act=act, now=self._now())
+        return self._desk.enter(_client(client_id), FEEDBACK, name, "feedback.give", state="open", document=document)
 
     def answer_feedback(self, name: str, response: str, *, ticket: str = "", outcome: str = "", by: str) -> Case:
         """Answer feedback: in words, with the source department's ticket and, once decided, its outcome.
@@ -322,8 +324,8 @@ class Shop:
             raise CallRefusedError(Refusal("feedback.response", "expected a response in words", ("FB-COLLECT",)))
         case = self.registry.get(FEEDBACK, name)
         document = {**case.document, "response": response, "ticket": ticket, "outcome": outcome}
-        return self.registry.change(
-            case, state="answered", document=document, act=self._act(by, "feedback.answer", response), now=self._now()
+        return self._desk.amend(
+            self._by(by), case, "feedback.answer", state="answered", document=document, reason=response
         )
 
     def feedback_due(self, product: str, *, days: int) -> list[str]:
@@ -399,8 +401,7 @@ class Shop:
             CaseUnknownError: no such product.
         """
         self.registry.get(SALE, product[:96])
-        act = Act(client_id, "client", client_id, "client.ask", f"{product} {scenario}"[:500])
-        self.registry.record(act, kind=CLIENT, case_id=client_id, now=self._now())
+        self._desk.record(_client(client_id), CLIENT, client_id, "client.ask", reason=f"{product} {scenario}"[:500])
 
     def history(self, client_id: str) -> list[dict[str, str]]:
         """Return what was asked, decided and given to one body, in order (REL-SERVICE)."""
@@ -521,10 +522,17 @@ class Shop:
     def _now(self) -> datetime:
         return self.clock().replace(microsecond=0)
 
-    def _act(self, by: str, name: str, reason: str) -> Act:
-        return Act(by, "operator", self.operator, name, reason)
+    @property
+    def _desk(self) -> Desk:
+        return Desk(self.registry, self._now)
+
+    def _by(self, person: str) -> Actor:
+        return Actor(person, self.operator, frozenset({"operator"}), "home")
 
     def _event(self, by: str, name: str, case_id: str, kind: str, *, reason: str = "") -> None:
-        self.registry.record(
-            Act(by, "gateway", self.operator, name, reason), kind=kind, case_id=case_id, now=self._now()
-        )
+        self._desk.record(self._by(by), kind, case_id, name, role="gateway", reason=reason)
+
+
+def _client(name: str, organisation: str = "") -> Actor:
+    """Return an application unit that came with its key; it is no account of the platform."""
+    return Actor(name, organisation or name, frozenset({"client"}), "api_key")

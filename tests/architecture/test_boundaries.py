@@ -165,3 +165,18 @@ def test_public_functions_have_docstrings() -> None:
     config = (ROOT / "pyproject.toml").read_text("utf-8")
     assert inspect.cleandoc('convention = "google"') in config
     assert not re.search(r'"D10[0-4]"', config)
+
+
+def test_one_way_to_write():
+    """What happens to a case goes through the desk; nothing else opens, changes or records in a registry."""
+    allowed = {"factory/services/desk.py", "factory/services/retention.py", "factory/registry/store.py"}
+    writing = {"create", "change", "record", "remove_events"}
+    found = set()
+    for path in sorted((ROOT / "factory").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in writing):
+                continue
+            if ast.unparse(node.func.value).endswith("registry"):
+                found.add(path.relative_to(ROOT).as_posix())
+    assert found <= allowed, found - allowed
+    assert "factory/services/desk.py" in found

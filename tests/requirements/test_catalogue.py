@@ -77,13 +77,13 @@ def test_a_department_writes_its_own_entries_and_nobody_else_s(town, tmp_path):
     done = town.agency("catalogue", "take", path)
     assert done.error.reason == "resource.owner"
     event = town.registry.events()[-1].body
-    assert (event["act"], event["organisation"]) == ("catalogue.submit_refused", "dept-east")
+    assert (event["act"], event["organisation"]) == ("resource.submit.refused", "dept-east")
     path.write_bytes(parcel_of(extract, town.operator.key))
     assert town.agency("catalogue", "take", path).error.reason == "resource.signer"
     assert town.registry.cases("resource") == []
     town.agency("catalogue", "take", town.offer("west")).ok()
     events = [event.body for event in town.registry.events(kind="resource", case_id="res.west.clinic")]
-    assert (events[-1]["act"], events[-1]["organisation"]) == ("catalogue.submit", "dept-west")
+    assert (events[-1]["act"], events[-1]["organisation"]) == ("resource.review", "dept-west")
 
 
 @pytest.mark.requirement("CAT-LEVEL")
@@ -205,7 +205,7 @@ def test_a_state_secret_is_refused_at_binding_and_at_entry_without_a_trace_of_it
     ledger = json.dumps(town.node("east", "ledger", "list").ok(), ensure_ascii=False)
     events = json.dumps([event.body for event in town.registry.events()], ensure_ascii=False)
     assert "resource.refused" in ledger
-    assert "submit_refused" in events
+    assert "resource.submit.refused" in events
     for text in ("隐秘工程名单", "res.east.hidden", "target"):
         assert text not in ledger + events + done.said
 
