@@ -109,11 +109,15 @@ def pair(
     left.close()
     right.close()
     found = []
-    for process, reader in zip(processes, pipes, strict=True):
-        assert reader.poll(timeout_s), "a half did not end in time"
-        found.append(pickle.loads(reader.recv_bytes()))
-        process.join(timeout_s)
-        reader.close()
+    try:
+        for process, reader in zip(processes, pipes, strict=True):
+            assert reader.poll(timeout_s), "a half did not end in time: do both send a long message at once?"
+            found.append(pickle.loads(reader.recv_bytes()))
+            process.join(timeout_s)
+            reader.close()
+    finally:
+        for process in processes:
+            process.kill()
     return found[0], found[1]
 
 
