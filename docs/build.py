@@ -157,9 +157,11 @@ MACHINES = (
     ("resource", "公共数据资源 resource"),
     ("agreement", "授权协议 agreement"),
     ("request", "用数申请与授权 data request and grant"),
+    ("product_list", "产品清单 list of products"),
     ("product", "公共数据产品 product"),
     ("registration", "内部登记 internal registration"),
     ("national", "国家登记 national registration"),
+    ("sandbox", "安全沙箱 sandbox: sandbox, run, export"),
     ("incident", "数据安全事件 incident"),
     ("standing", "运营资格 standing of an operator"),
 )

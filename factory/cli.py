@@ -29,6 +29,7 @@ from factory.registry.cli import app as registry_app
 from factory.release.cli import app as release_app
 from factory.report_cli import app as report_app
 from factory.review.cli import app as review_app
+from factory.sandbox.cli import app as sandbox_app
 from factory.serving.cli import app as gateway_app
 from factory.site.cli import catalogue, down, status, trust_refresh, up
 from factory.terminal import in_our_words
@@ -74,6 +75,7 @@ for _name, _group in (
     ("feedback", feedback_app),
     ("client", client_app),
     ("gateway", gateway_app),
+    ("sandbox", sandbox_app),
     ("log", log_app),
     ("registry", registry_app),
     ("profile", profile_app),

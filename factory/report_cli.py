@@ -120,6 +120,43 @@ def supply(
     show(document, as_json=as_json, text="\n".join([*lines, f"报告 report: {out / 'supply.zh.html'}"]))
 
 
+@app.command("periods")
+def periods(
+    plan: Annotated[Path, typer.Argument(help="评价周期与资源 | periods and resources, TOML")],
+    reports: Annotated[list[Path], typer.Argument(help="签名报告或其目录 | signed reports, or folders of them")],
+    *,
+    trust: Annotated[
+        Path, typer.Option("--trust", help="机构的信任数据目录 | the agency's trust data, with root.json")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="输出目录 | folder for the pages")] = Path("quality-periods"),
+    as_json: Annotated[bool, typer.Option("--json", help="输出 JSON | print JSON")] = False,
+) -> None:
+    """质量评价：各周期各资源、各部门的得分、六个维度与变化 | Scores by period, with dimensions and trend.
+
+    A resource without a check in a period is listed as not evaluated. Pages and JSON state the method.
+
+    Example: shufang report periods plan.toml reports/ --trust trust/ --out evaluation
+    """
+    from quality.errors import QualityError
+    from quality.periods import evaluate, html, parse_periods
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    try:
+        asked = parse_periods(plan.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, QualityError) as error:
+        raise ReportPagesError(f"{plan}: {error}") from error
+    document = evaluate(asked, verified(reports, trust, now=now))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "periods.json").write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+    for lang in ("zh", "en"):
+        (out / f"periods.{lang}.html").write_text(html(document, lang=lang), encoding="utf-8")
+    lines = [
+        f"{row['id']}  " + "  ".join(f"{cell['period']} {_score(cell)}" for cell in row["periods"])
+        for row in (*document["departments"], *document["resources"])
+    ]
+    show(document, as_json=as_json, text="\n".join([*lines, f"报告 report: {out / 'periods.zh.html'}"]))
+
+
 def verified(paths: list[Path], trust: Path, *, now: datetime) -> list[Any]:
     """Read signed reports and check each signature against the trust data.
 

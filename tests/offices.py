@@ -1,10 +1,11 @@
 """An agency with two registrars and whatever actors a test needs, made from real keys in a folder."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from factory.agency.office import Office, create_office, open_office, sign_trust
+from factory.agency.protection import record_protection
 from factory.identity import TRUST_PUBLIC, Identity, create_identity, install_admission
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -24,6 +25,8 @@ class World:
 
     def add(self, actor_id: str, organisation: str, *roles: str) -> Identity:
         identity = person(self.folder, actor_id, organisation, *roles, root=self.office.root())
+        if "node" in roles:
+            protect(self.office, actor_id)
         self.office.admit((identity.home / "enrolment.json").read_bytes())
         self.others[actor_id] = identity
         return identity
@@ -34,6 +37,14 @@ class World:
 
     def at(self, moment: datetime) -> None:
         self.office = open_office(self.office.home, now=moment)
+
+
+def protect(office: Office, node: str, *, days: int = 800) -> Path:
+    """Record the protection grade of a node, so that it may join."""
+    return record_protection(
+        office.identity, node, grade=3, report=b"report", tester="tester", official="official",
+        until=office.now() + timedelta(days=days), now=office.now(),
+    )  # fmt: skip
 
 
 def person(folder: Path, actor_id: str, organisation: str, *roles: str, root: bytes | None = None) -> Identity:

@@ -33,8 +33,18 @@ class AdmissionRefusal:
     message: str
 
 
-def admit(actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = ACTOR_DAYS) -> Actors | AdmissionRefusal:
-    """Return the list with a new actor, or with a new key of one that has none which counts; or why not."""
+def admit(
+    actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = ACTOR_DAYS, until: datetime | None = None
+) -> Actors | AdmissionRefusal:
+    """Return the list with a new actor, or with a new key of one that has none which counts; or why not.
+
+    Args:
+        actors: the list.
+        enrolment: who asks, with its keys.
+        now: clock.
+        days: how long the keys count.
+        until: an earlier end of them, where the actor's part rests on something that ends.
+    """
     known = next((actor for actor in actors.actors if actor.id == enrolment.id), None)
     if known is not None:
         # Whose keys are all lost or compromised has none to endorse new ones: it is admitted anew, as itself.
@@ -46,11 +56,13 @@ def admit(actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = AC
             return AdmissionRefusal("admission.changed", "expected the same roles and organisation as before")
     if refusal := _refuse_key_or_roles(actors, enrolment, now=now):
         return refusal
-    entry = enrolment.to_actor(not_before=now - _SKEW, not_after=now + timedelta(days=days))
+    entry = enrolment.to_actor(not_before=now - _SKEW, not_after=_end(now, days, until))
     return Actors(actors=(entry, *actors.actors) if known else (*actors.actors, entry))
 
 
-def rotate(actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = ACTOR_DAYS) -> Actors | AdmissionRefusal:
+def rotate(
+    actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = ACTOR_DAYS, until: datetime | None = None
+) -> Actors | AdmissionRefusal:
     """Return the list with new keys of an actor; what the old ones signed before stays valid.
 
     The caller has checked that the old statement key endorses the bundle. The new entry stands
@@ -63,7 +75,7 @@ def rotate(actors: Actors, enrolment: Enrolment, *, now: datetime, days: int = A
         return AdmissionRefusal("admission.changed", "expected the same roles and organisation; only keys rotate")
     if refusal := _refuse_key_or_roles(actors, enrolment, now=now):
         return refusal
-    entry = enrolment.to_actor(not_before=now - _SKEW, not_after=now + timedelta(days=days))
+    entry = enrolment.to_actor(not_before=now - _SKEW, not_after=_end(now, days, until))
     ended = current.model_copy(update={"not_after": min(current.not_after, now + _SKEW)})
     rest = tuple(ended if actor is current else actor for actor in actors.actors)
     return Actors(actors=(entry, *rest))
@@ -106,6 +118,11 @@ def without_status(status: Status, subject_kind: str, subject: str) -> Status | 
     if item.state != "suspended":
         return AdmissionRefusal("status.final", f"expected a suspension, {subject_kind} {subject} is {item.state}")
     return Status(items=_others(status.items, subject_kind, subject))
+
+
+def _end(now: datetime, days: int, until: datetime | None) -> datetime:
+    usual = now + timedelta(days=days)
+    return usual if until is None else min(usual, until)
 
 
 def _others(items: Sequence[StatusItem], subject_kind: str, subject: str) -> tuple[StatusItem, ...]:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from factory.agency.catalogue_cli import app as catalogue_app
-from factory.agency.standing_cli import cooperation_command, incident_app, review_input_command, standing_app
+from factory.agency.standing_cli import (
+    cooperation_command,
+    incident_app,
+    protection_command,
+    review_input_command,
+    standing_app,
+)
 from factory.site.processes import quoted
 from factory.terminal import show
 
@@ -32,6 +38,7 @@ app.add_typer(standing_app, name="standing")
 app.add_typer(incident_app, name="incident")
 app.command("review-input")(review_input_command)
 app.command("cooperation")(cooperation_command)
+app.command("protection")(protection_command)
 identity_app = typer.Typer(
     help="身份与密钥 | Identity homes and their keys.", no_args_is_help=True, add_completion=False
 )

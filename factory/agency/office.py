@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from factory.agency import admission, authority, key_events, trust_repository
 from factory.agency.cooperation import require_cooperation
 from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError, RootRefusedError
+from factory.agency.protection import protected_until
 from factory.agency.trust_repository import Change, OnlineKeys
 from factory.files import locked, write_atomic
 from factory.identity import Identity, create_identity, install_admission, load_identity
@@ -117,8 +118,8 @@ class Office:
             roles: what the agency lets it sign as, if fewer than it asks for.
 
         Raises:
-            AdmissionRefusedError: the id or a key is taken, roles that stay apart would meet, or a third party
-                whose cooperation was not approved.
+            AdmissionRefusedError: the id or a key is taken, roles that stay apart would meet, a third party
+                whose cooperation was not approved, or a node without a valid test report of its protection grade.
             ContractError: not a bundle signed by its own key.
         """
         bundle = open_enrolment(enrolment)
@@ -128,13 +129,14 @@ class Office:
             bundle = bundle.model_copy(update={"roles": tuple(roles)})
         if "operator" in bundle.roles:
             require_cooperation(self.identity, self._actors(), bundle.organisation, now=self.now())
-        return self._enrol(bundle, lambda actors: admission.admit(actors, bundle, now=self.now()))
+        until = self._until(bundle)
+        return self._enrol(bundle, lambda actors: admission.admit(actors, bundle, now=self.now(), until=until))
 
     def rotate(self, enrolment: bytes) -> Change:
         """Propose new keys of an actor; the earlier key endorses them.
 
         Raises:
-            AdmissionRefusedError: not listed, or more than keys would change.
+            AdmissionRefusedError: not listed, more than keys would change, or a node whose test report has lapsed.
             BadSignatureError: the earlier key does not endorse the bundle.
         """
         claimed = open_enrolment(enrolment)
@@ -142,7 +144,8 @@ class Office:
         if current is None:
             raise AdmissionRefusedError(f"expected {claimed.id} in the list, with a key that counts now")
         bundle = open_enrolment(enrolment, previous=current.verify_key)
-        return self._enrol(bundle, lambda actors: admission.rotate(actors, bundle, now=self.now()))
+        until = self._until(bundle)
+        return self._enrol(bundle, lambda actors: admission.rotate(actors, bundle, now=self.now(), until=until))
 
     def remove(self, actor_id: str, *, at: datetime | None = None) -> Change:
         """Propose that an actor takes no part from now on."""
@@ -234,6 +237,9 @@ class Office:
     def issue_server(self, public: ec.EllipticCurvePublicKey, name: str, *, hosts: Sequence[str] = ()) -> bytes:
         """Return the PEM of a server certificate for hub or relay."""
         return self.authority.issue_server(public, name, hosts=hosts, now=self.now())
+
+    def _until(self, bundle: Enrolment) -> datetime | None:
+        return protected_until(self.identity, bundle.id, now=self.now()) if "node" in bundle.roles else None
 
     def _enrol(self, bundle: Enrolment, change: _Act) -> Change:
         proposed = self._change_actors(change)

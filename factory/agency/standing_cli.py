@@ -193,6 +193,47 @@ def cooperation_command(
     show({"organisation": organisation, "record": path, "until": until}, as_json=as_json)
 
 
+def protection_command(
+    *,
+    home: Home,
+    nodes: Annotated[list[str], typer.Argument(help="节点代号 | actor ids of nodes")],
+    grade: Annotated[int, typer.Option("--grade", min=1, max=5, help="定级 | protection grade")],
+    report: Annotated[Path, typer.Option("--report", help="测评报告 | test report; its digest is kept")],
+    tester: Annotated[str, typer.Option("--tester", help="测评机构 | body that tested")],
+    official: Official,
+    until: Annotated[str, typer.Option("--until", help="有效期至 | last day of the report, 2026-12-31")],
+    as_json: AsJson = False,
+) -> None:
+    """登记节点的等级保护定级与测评报告 | Record a node's protection grade and test report; without them no node joins.
+
+    Example: shufang agency protection node-south --grade 3 --report report.pdf --tester "某测评机构" --until 2026-12-31
+    --official 王芳 --home agency
+    """
+    from datetime import UTC, datetime, time, timedelta
+
+    from factory.agency.errors import AdmissionRefusedError
+    from factory.agency.protection import record_protection
+
+    try:
+        end = datetime.combine(date.fromisoformat(until) + timedelta(days=1), time(0), UTC)
+        content = report.read_bytes()
+    except (OSError, ValueError) as error:
+        raise AdmissionRefusedError(f"expected a report and its last day as 2026-12-31 ({error})") from error
+    with _opened(home) as (_, office):
+        rows = [
+            {
+                "node": node,
+                "record": record_protection(
+                    office.identity, node, grade=grade, report=content, tester=tester, official=official, until=end,
+                    now=office.now(),
+                ),
+                "until": end,
+            }
+            for node in nodes
+        ]  # fmt: skip
+    show(rows, as_json=as_json)
+
+
 def _order(
     office: "Office",
     body: str,

@@ -176,6 +176,7 @@ def compliance(
         results=_results(results, folder),
         sources_sha256=sources.digest(folder),
         profile=code or "",
+        gaps=sources.stage_gaps(folder, table.stages),
     )
     if as_html:
         typer.echo(pages.page(found, built_in(code) if code else None))

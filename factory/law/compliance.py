@@ -12,12 +12,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from factory.law.errors import TableError
-from factory.law.table import Clause, Requirement, Table
+from factory.law.table import Clause, Requirement, Stage, Table
 
 Status = Literal["passing", "failing", "not_run", "not_yet", "impossible"]
 Outcome = Literal["passed", "failed", "skipped", "not_run"]
 
 RESULT_FORMAT = 1
+
+CYCLE = "SEC-CYCLE"
+"""The requirement that is red while a stage of the data's life lacks its control or its record (SD-29-6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Row:
         controls: modules that carry it.
         tests: outcome per test, sorted.
         status: see the module text.
-        reason: why it is impossible (Chinese, English).
+        reason: why it is impossible or red beyond its tests (Chinese, English).
     """
 
     requirement: Requirement
@@ -65,12 +68,14 @@ class Matrix:
         rows: in the order of the table.
         results: of the run.
         is_stale: the run was over other sources; its outcomes do not count.
+        stages: of the data's life, each with what it lacks; empty if nothing.
     """
 
     profile: str
     rows: tuple[Row, ...]
     results: Results
     is_stale: bool
+    stages: tuple[tuple[Stage, str], ...] = ()
 
     def count(self, priority: str, *statuses: Status) -> int:
         """Return how many requirements of a priority have one of the statuses, or all of them."""
@@ -113,6 +118,7 @@ def matrix(
     results: Results,
     sources_sha256: str,
     profile: str = "",
+    gaps: Mapping[str, str] | None = None,
 ) -> Matrix:
     """Return the matrix.
 
@@ -123,6 +129,7 @@ def matrix(
         results: of the last run.
         sources_sha256: digest of the sources as they are now.
         profile: only what this profile's text or the national ones ask for.
+        gaps: what a stage of the data's life lacks, by stage.
 
     Raises:
         TableError: a test is marked with a requirement that is not there.
@@ -145,9 +152,18 @@ def matrix(
             for name in sorted(tests.get(requirement.id, ()))
         }
         reason = table.impossible.get(requirement.id, ("", ""))
+        lacking = gaps if requirement.id == CYCLE and gaps else {}
         controls = tuple(sorted({*citing.get(requirement.id, ()), *table.controls.get(requirement.id, ())}))
-        rows.append(Row(requirement, clauses, controls, outcomes, _status(outcomes, reason), reason))
-    return Matrix(profile, tuple(rows), results, is_stale)
+        status = _status(outcomes, reason)
+        if lacking:
+            told = "; ".join(f"{stage}: {problem}" for stage, problem in sorted(lacking.items()))
+            status, reason = (
+                "failing",
+                (f"生命周期环节缺少控制：{told}", f"stages of the life cycle without control: {told}"),
+            )
+        rows.append(Row(requirement, clauses, controls, outcomes, status, reason))
+    stages = tuple((stage, (gaps or {}).get(stage.id, "")) for stage in table.stages)
+    return Matrix(profile, tuple(rows), results, is_stale, stages)
 
 
 def _status(outcomes: Mapping[str, Outcome], reason: tuple[str, str]) -> Status:
@@ -170,6 +186,10 @@ def to_json(found: Matrix) -> dict[str, Any]:
         "governance_total": found.count("governance"),
         "finished_at": found.results.finished_at,
         "is_stale": found.is_stale,
+        "stages": [
+            {"id": s.id, "title_zh": s.zh, "controls": dict(s.controls), "problem": problem}
+            for s, problem in found.stages
+        ],
         "rows": [
             {
                 "id": row.requirement.id,

@@ -71,4 +71,5 @@ def page(found: Matrix, profile: Layer | None) -> str:
         groups=groups,
         words=WORDS,
         marks=_MARKS,
+        stages=found.stages,
     )

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from factory.law.table import Stage
+
 PACKAGES = ("factory", "nodes", "products", "quality")
 MARK = "requirement"
 
@@ -99,3 +101,21 @@ def missing_modules(folder: Path, controls: Mapping[str, tuple[str, ...]]) -> tu
             and not (folder / Path(*module.split(".")) / "__init__.py").is_file()
         )
     )
+
+
+def stage_gaps(folder: Path, stages: Iterable[Stage]) -> dict[str, str]:
+    """Return what a stage of the data's life lacks: a control, its module, or the record it should leave."""
+    gaps = {}
+    for stage in stages:
+        lacking = [module for module, record in stage.controls.items() if record not in _source(folder, module)]
+        if not stage.controls:
+            gaps[stage.id] = "no control is assigned"
+        elif lacking:
+            gaps[stage.id] = f"{lacking[0]} does not leave the record {stage.controls[lacking[0]]}"
+    return gaps
+
+
+def _source(folder: Path, module: str) -> str:
+    path = folder / Path(*module.split("."))
+    found = next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+    return found.read_text("utf-8") if found else ""

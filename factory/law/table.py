@@ -3,7 +3,8 @@
 ``clauses.csv`` has every clause with its instrument, article, our wording and the requirement it
 was merged into; ``requirements.csv`` the merged requirements with priority and acceptance.
 ``controls.toml`` names modules that carry a requirement without citing it; ``impossible.toml``
-the requirements that software cannot meet, with the reason.
+the requirements that software cannot meet, with the reason; ``stages.toml`` the stages of the
+data's life with the modules that control each.
 """
 
 import csv
@@ -70,6 +71,26 @@ class Requirement:
     clauses: tuple[str, ...]
 
 
+STAGES = ("collection", "gathering", "governance", "development", "circulation", "destruction")
+"""Stages of the data's life that SEC-CYCLE names (SD-29-6); each needs a control and a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of the data's life.
+
+    Attributes:
+        id: one of ``STAGES``.
+        zh, en: for people.
+        controls: record that each controlling module leaves, as its source writes it.
+    """
+
+    id: str
+    zh: str
+    en: str
+    controls: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Requirements and clauses.
@@ -78,12 +99,14 @@ class Table:
         requirements, clauses: by id, in the order of the files.
         controls: modules per requirement, beside those that cite it.
         impossible: reason (Chinese, English) per requirement that software cannot meet.
+        stages: of the data's life, in the order of ``STAGES``; one that the file leaves out has no control.
     """
 
     requirements: Mapping[str, Requirement]
     clauses: Mapping[str, Clause]
     controls: Mapping[str, tuple[str, ...]]
     impossible: Mapping[str, tuple[str, str]]
+    stages: tuple[Stage, ...]
 
     def jurisdictions(self, requirement: Requirement) -> frozenset[str]:
         """Return whose texts ask for a requirement."""
@@ -110,7 +133,20 @@ def load_table() -> Table:
     unknown += sorted((set(controls) | set(impossible)) - set(requirements))
     if unknown:
         raise TableError(f"the requirement table names what is not there: {', '.join(unknown[:5])}")
-    return Table(requirements, clauses, controls, impossible)
+    return Table(requirements, clauses, controls, impossible, read_stages(_toml("stages.toml")))
+
+
+def read_stages(text: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """Return every stage of ``STAGES`` as a parsed ``stages.toml`` has it.
+
+    Raises:
+        TableError: it names another stage.
+    """
+    unknown = sorted(set(text) - set(STAGES))
+    if unknown:
+        raise TableError(f"expected stages among {', '.join(STAGES)}, got {unknown[0]}")
+    rows = [(name, text.get(name, {})) for name in STAGES]
+    return tuple(Stage(name, row.get("zh", name), row.get("en", name), row.get("controls", {})) for name, row in rows)
 
 
 def _rows(name: str) -> list[dict[str, str]]:

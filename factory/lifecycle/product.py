@@ -49,7 +49,7 @@ class ProductFacts:
         registration_code: code, empty without one.
         registration_until: its end.
         release_signers: actors whose signatures on the release verified, by role.
-        listed: the product is on the filed and public list.
+        listed: the product is on the filed and public list, in its form and with its entries.
         demand: record of the application unit's demand, empty without one.
         exchange_reference: of the exchange where it is traded, empty without one.
         reason: of a suspension, restoration or return.
@@ -213,7 +213,14 @@ _EVERY = _words(
 _BEFORE_RELEASE = _words("built", "tested", "reviewed", "pre_release_reported", "registered")
 
 TRANSITIONS: tuple[Transition[ProductFacts], ...] = (
-    Transition("start", _words("none"), "building", _words("operator"), (_authorised, _grant_in_force), AUTHORISED),
+    Transition(
+        "start",
+        _words("none"),
+        "building",
+        _words("operator"),
+        (_authorised, _grant_in_force, _on_the_list),
+        AUTHORISED,
+    ),
     Transition(
         "build", _words("building"), "built", _words("operator"), (_grant_in_force, _provenance_complete), TRACE
     ),

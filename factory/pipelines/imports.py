@@ -66,11 +66,21 @@ def reviewed_inputs(recipe: Recipe, folder: Path, *, actors: Actors, status: Sta
             content, review = (folder / item.path).read_bytes(), (folder / item.review).read_bytes()
         except OSError as error:
             raise InputNotReviewedError(f"expected {item.path} with the agency's review beside it") from error
-        said = _opened(review, sha256_hex(content), actors=actors, status=status, now=now)
-        if said["outcome"] != "approved":
-            raise InputNotReviewedError(f"the agency has rejected {item.name}: {said['reason']}")
-        rows.append({"name": item.name, "sha256": sha256_hex(content), "review_id": said["review_id"]})
+        review_id = require_reviewed(item.name, content, review, actors=actors, status=status, now=now)
+        rows.append({"name": item.name, "sha256": sha256_hex(content), "review_id": review_id})
     return canonical.dumps({"inputs": [dict(row) for row in rows]}) if rows else b""
+
+
+def require_reviewed(name: str, content: bytes, review: bytes, *, actors: Actors, status: Status, now: datetime) -> str:
+    """Return the id of the agency's review that approved these very bytes.
+
+    Raises:
+        InputNotReviewedError: it is of other bytes, a rejection, or not the agency's.
+    """
+    said = _opened(review, sha256_hex(content), actors=actors, status=status, now=now)
+    if said["outcome"] != "approved":
+        raise InputNotReviewedError(f"the agency has rejected {name}: {said['reason']}")
+    return str(said["review_id"])
 
 
 def _opened(review: bytes, digest: str, *, actors: Actors, status: Status, now: datetime) -> dict[str, Any]:

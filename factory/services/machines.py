@@ -10,9 +10,11 @@ from factory.lifecycle import (
     membership,
     national,
     product,
+    product_list,
     registration,
     request,
     resource,
+    sandbox,
     scenario,
     standing,
 )
@@ -57,6 +59,7 @@ MACHINES: Mapping[str, Machine] = dict(
         _machine("resource", resource.TRANSITIONS, "draft", "submit review", "confirm include exclude release"),
         _machine("scenario", scenario.SCENARIO, "none", "screen", "argue decline"),
         _machine("demand", scenario.DEMAND, "none"),
+        _machine("listing", product_list.TRANSITIONS, "none", "draft", "file"),
         _machine("request", request.TRANSITIONS, "draft", "propose submit", "endorse approve reject issue"),
         _machine("product", product.TRANSITIONS, "none", "start build test", "review register restore"),
         _machine(
@@ -67,6 +70,9 @@ MACHINES: Mapping[str, Machine] = dict(
             "code refuse renewal correction deny cancellation",
         ),
         _machine("national", national.TRANSITIONS, "none", "file", "accept return decline publish uphold dismiss code"),
+        _machine("sandbox", sandbox.SANDBOX, "none"),
+        _machine("sandbox_run", sandbox.RUN, "none"),
+        _machine("sandbox_export", sandbox.EXPORT, "none", "ask", "approve refuse"),
         _machine("incident", incident.TRANSITIONS, "none", "suspect start", "close dismiss"),
         _machine("standing", standing.TRANSITIONS, "none", "apply apply_again", "authorise finish"),
     )

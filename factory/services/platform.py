@@ -21,6 +21,7 @@ from factory.services.desk import Desk
 from factory.services.governed import Governed
 from factory.services.people import People
 from factory.services.posture import Posture
+from factory.services.product_list import ProductList
 from factory.services.products import Products
 from factory.services.retention import Retention
 from factory.services.running import Clocks
@@ -42,6 +43,7 @@ class Platform:
         national: national registration of products that are registered.
         scenarios: scenarios that are argued, demands.
         products: products and their steps.
+        product_list: the filed and public list of products.
         governed: agreements and incidents.
         standings: access of operators, and the start of incidents, with what they stop.
         clocks: what runs for which case.
@@ -61,6 +63,7 @@ class Platform:
     national: NationalRegistrations
     scenarios: Scenarios
     products: Products
+    product_list: ProductList
     governed: Governed
     standings: Standings
     clocks: Clocks
@@ -103,6 +106,7 @@ def build_platform(office: Office, registry: Registry) -> Platform:
         national=NationalRegistrations(office, registry),
         scenarios=Scenarios(desk, office),
         products=Products(desk, office),
+        product_list=ProductList(desk),
         governed=Governed(desk, office),
         standings=Standings(office, registry),
         clocks=clocks,

@@ -23,6 +23,7 @@ from factory.registry.request import Agreement, Form
 from factory.registry.store import Case
 from factory.services.actor import Actor
 from factory.services.desk import Desk
+from factory.services.product_list import is_listed
 from nodes.contract import canonical
 from nodes.contract.errors import UnknownActorError
 from nodes.contract.grant import Grant
@@ -63,7 +64,6 @@ class Step(Part):
         envelopes: signed statements, as JSON objects.
         findings: of the automated tests: name and whether it passed.
         report: the pre-release report of ten items.
-        listed: it is on the filed and public list.
         exchange_reference: of the exchange where it is traded.
     """
 
@@ -71,7 +71,6 @@ class Step(Part):
     envelopes: Annotated[tuple[dict[str, Any], ...], Field(max_length=500, strict=False)] = ()
     findings: Mapping[Name, bool] = Field(default_factory=dict, max_length=200)
     report: dict[str, Any] | None = None
-    listed: bool = False
     exchange_reference: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
@@ -222,7 +221,7 @@ class Products:
             registration_code=code,
             registration_until=_moment(registration.document["valid_until"]) if registration and code else None,
             release_signers=self._release_signers(signed, code) | _clearance(document),
-            listed=step.listed,
+            listed=is_listed(self._desk.registry, product, str(document["form"]), grant),
             demand=self._demand(str(document.get("demand_id", ""))),
             exchange_reference=step.exchange_reference,
             reason=step.reason,

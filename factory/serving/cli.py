@@ -30,7 +30,7 @@ def offer(home: Home, file: Annotated[Path, typer.Argument()], by: By, as_json: 
     """上架已发布产品（JSON）| Put a released product on the gateway; its files lie in released/ID_VERSION."""
     from factory.lifecycle.serving import Offer
 
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         case = shop.offer(Offer.model_validate_json(file.read_bytes()), by=by)
     show({"product": case.id, "state": case.state}, as_json=as_json)
 
@@ -46,7 +46,7 @@ def state(
     as_json: AsJson = False,
 ) -> None:
     """暂停、恢复或下架产品 | Suspend a product, put it back, or retire it."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         case = shop.set_state(product, to, by=by, reason=reason)
     show({"product": case.id, "state": case.state}, as_json=as_json)
 
@@ -57,7 +57,7 @@ def client(home: Home, file: Annotated[Path, typer.Argument()], by: By, as_json:
     from factory.lifecycle.serving import Client, Screening
 
     value = tomllib.loads(file.read_text("utf-8"))
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         made = shop.admit(Client.model_validate(value["client"]), Screening.model_validate(value["screening"]), by=by)
     show({"client": made.id, "state": made.state}, as_json=as_json)
 
@@ -74,7 +74,7 @@ def key(
     as_json: AsJson = False,
 ) -> None:
     """发放密钥，仅显示一次 | Give a client a key; it is shown this once."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         given = shop.give_key(client_id, product, scenario=scenario, use=use, by=by)
     show({"client": client_id, "product": product, "key": given}, as_json=as_json)
 
@@ -90,7 +90,7 @@ def suspend(
     as_json: AsJson = False,
 ) -> None:
     """暂停应用单位，密钥立即失效 | Suspend a client; its keys fail at the next call."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         made = shop.suspend(client_id, by=by, reason=reason, case_ref=case)
     show({"client": made.id, "state": made.state}, as_json=as_json)
 
@@ -98,7 +98,7 @@ def suspend(
 @app.command("trace")
 def trace(home: Home, file: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
     """泄露溯源 | Say which client, time and call a file found outside comes from. Exit 1 when none is found."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         found = shop.trace(file.read_bytes(), file.name)
     show(found or {"call": ""}, as_json=as_json, text="" if found else "无匹配 no match")
     if found is None:
@@ -108,7 +108,7 @@ def trace(home: Home, file: Annotated[Path, typer.Argument()], as_json: AsJson =
 @app.command("feedback")
 def feedback(home: Home, product: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
     """反馈及答复 | What clients said of a product version, each with its response."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         rows = shop.iteration(product)
     show(rows, as_json=as_json)
 
@@ -125,7 +125,7 @@ def answer(
     as_json: AsJson = False,
 ) -> None:
     """答复反馈 | Answer feedback."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         case = shop.answer_feedback(name, response, ticket=ticket, outcome=outcome, by=by)
     show({"feedback": case.id, "state": case.state}, as_json=as_json)
 
@@ -133,7 +133,7 @@ def answer(
 @app.command("usage")
 def usage(home: Home, as_json: AsJson = False) -> None:
     """调用计量：按应用单位、产品、场景 | Calls by client, product and scenario: billable and refused."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         rows = shop.usage()
     show(rows, as_json=as_json)
 
@@ -141,7 +141,7 @@ def usage(home: Home, as_json: AsJson = False) -> None:
 @app.command("destinations")
 def destinations(home: Home, resource: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
     """资源去向：由其形成的产品及每次交付 | Where a resource went: products made from it, and each delivery."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         rows = shop.destinations(resource)
     show(rows, as_json=as_json)
 
@@ -149,7 +149,7 @@ def destinations(home: Home, resource: Annotated[str, typer.Argument()], as_json
 @app.command("history")
 def history(home: Home, client_id: Annotated[str, typer.Argument()], as_json: AsJson = False) -> None:
     """应用单位的申请、审查、密钥与调用 | What a body asked for, what was decided, and its calls."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         rows = shop.history(client_id)
     show(rows, as_json=as_json)
 
@@ -157,7 +157,7 @@ def history(home: Home, client_id: Annotated[str, typer.Argument()], as_json: As
 @app.command("alerts")
 def alerts(home: Home, as_json: AsJson = False) -> None:
     """预警 | Alerts with grade, owner and limit. Exit 1 when one is past its limit."""
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         rows: list[dict[str, Any]] = [alert.to_json() for alert in shop.alerts()]
     lines = [f"{r['id']:<40} {r['grade']:<9} {r['owner']:<18} {r['due_at']} {r['state']}" for r in rows]
     show(rows, as_json=as_json, text="\n".join(lines))
@@ -173,14 +173,15 @@ def serve(home: Home, port: Annotated[int, typer.Option("--port", help="本机�
     from factory.serving.gateway import create_gateway
     from factory.site.processes import free_port
 
-    with _opened(home) as shop:
+    with opened_shop(home) as shop:
         chosen = port or free_port()
         typer.echo(f"http://127.0.0.1:{chosen}/v1/products")
         uvicorn.run(create_gateway(shop), host="127.0.0.1", port=chosen, log_level="warning", access_log=False)
 
 
 @contextmanager
-def _opened(home: Path) -> "Iterator[Shop]":
+def opened_shop(home: Path) -> "Iterator[Shop]":
+    """Open the counter of an operator's home."""
     import secrets
 
     from factory.files import write_atomic

@@ -268,6 +268,23 @@ class Shop:
             self._desk.record(by, KEY, held.id, act, reason=scenario, evidence=evidence)
         return copy
 
+    def scenario_of(self, key: str) -> str:
+        """Return the scenario that a key is for.
+
+        Raises:
+            UnauthenticatedError: no such key.
+        """
+        return str(self._key(key).document["scenario"])
+
+    def released(self, product: str, name: str) -> bytes:
+        """Return a file of an offered product as it was released, for comparison; no client gets this copy.
+
+        Raises:
+            CaseUnknownError: no such product.
+            AlteredError: the stored file is not the released one; recorded.
+        """
+        return self._file(Offer.model_validate(self.registry.get(SALE, product[:96]).document), name)
+
     def trace(self, content: bytes, name: str) -> dict[str, Any] | None:
         """Return the delivery that a copy found outside comes from, or None; a match raises an alert."""
         found = read_mark(content, name)

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -30,6 +30,7 @@ Tell = Callable[[str], None]
 
 UNFINISHED = "site.unfinished"
 """Marks a folder in which a deployment is being made; whoever finds it makes the deployment anew."""
+_SAMPLE_REPORT = "示例部署，不是等级保护测评报告。\nOf a sample deployment; no test report of a protection grade.\n"
 
 
 class SiteExistsError(FactoryError):
@@ -112,6 +113,13 @@ def found_site(site: Site, *, tell: Tell = lambda _: None) -> None:
     _found_hub(site, hub, relay)
     homes = [site.home(office.id) for office in (OPERATOR, *REVIEWERS, CLIENT)]
     homes += [site.node(department) for department in site.departments]
+    report = site.folder / "protection-report.txt"
+    write_atomic(report, _SAMPLE_REPORT.encode())
+    run_module(
+        CLI, "agency", "protection", *(d.node for d in site.departments), "--home", str(site.agency), "--grade", "3",
+        "--report", str(report), "--tester", "示例", "--official", "示例", "--until",
+        (datetime.now(UTC).date() + timedelta(days=2 * 365)).isoformat(),
+    )  # fmt: skip
     run_module(CLI, "agency", "admit", "--home", str(site.agency), *(str(home / "enrolment.json") for home in homes))
     publish(site)
     tell("admission")

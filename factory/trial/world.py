@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from factory.agency.client import AgencyClient
 from factory.agency.office import Office, create_office, sign_trust
+from factory.agency.protection import record_protection
 from factory.federation.session import Session
 from factory.files import write_atomic
 from factory.hub.relay_bus import RelayBus
@@ -229,6 +230,10 @@ class World:
         for identity in dialling:
             office.admit((identity.home / "enrolment.json").read_bytes())
         for node in self.recipe.nodes:
+            record_protection(
+                office.identity, node, grade=1, report=b"local trial", tester="trial", official="trial",
+                until=office.now() + timedelta(days=1), now=office.now(),
+            )  # fmt: skip
             office.admit(self._file_of(node, self._home(node) / "enrolment.json"))
         for registrar in registrars:
             sign_trust(registrar, office.trust_folder)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from factory.hub.relay_bus import RelayBus
 from factory.release.nodes import NodeDesk
 from nodes.relay_client import RelayPlaneSettings
+from tests import offices
 from tests.node_world import entry, write_table
 from tests.offices import world
 
@@ -74,6 +75,7 @@ def test_a_node_is_made_admitted_bound_started_killed_and_ended(tmp_path):
         str(tmp_path / "1.root.json"),
         home=home,
     )
+    offices.protect(made.office, "node-east")
     made.office.admit((home / "enrolment.json").read_bytes())
     made.publish()
     made.install()

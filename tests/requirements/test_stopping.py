@@ -180,6 +180,7 @@ def test_one_command_opens_the_case_stops_what_is_affected_and_freezes_the_evide
 
 @pytest.mark.requirement("SUSP-REVOKE")
 @pytest.mark.requirement("EXIT-DELETE")
+@pytest.mark.requirement("SEC-CYCLE")  # destruction without a record keeps the case open
 def test_what_is_revoked_is_void_for_good_and_the_exit_ends_with_verified_deletion(national):
     granted = national.grant()
     assert national.order(granted) == ""

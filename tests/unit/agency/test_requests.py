@@ -57,6 +57,7 @@ class Desk:
                 statement_spki=base64.b64encode(key.public.spki).decode(),
                 made_at=NOW,
             )
+            offices.protect(self.world.office, f"node-{name}")
             self.world.office.admit(sign_enrolment(enrolment, key))
             nodes[name] = (key, f"dept-{name}")
         self.world.publish()

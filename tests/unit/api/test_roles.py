@@ -31,7 +31,13 @@ def test_every_operation_says_who_may_call_it():
     assert [path for _, path, roles in OPERATIONS if roles is None] == []
     assert {role for _, _, roles in OPERATIONS for role in roles} == set(ROLES)
     public = {path for _, path, roles in OPERATIONS if roles == []}
-    assert public == {"/v1/sessions", "/v1/sessions/challenges", "/v1/sessions/by-key", "/v1/invitations/accept"}
+    assert public == {
+        "/v1/sessions",
+        "/v1/sessions/challenges",
+        "/v1/sessions/by-key",
+        "/v1/invitations/accept",
+        "/v1/public/product-list",
+    }
 
 
 @pytest.mark.requirement("SEC-IDENT")

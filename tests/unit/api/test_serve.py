@@ -20,6 +20,7 @@ def test_nothing_is_served_in_the_clear_to_others(host):
     require_private("127.0.0.1", has_tls=False)
 
 
+@pytest.mark.requirement("SEC-MLPS")
 @pytest.mark.parametrize("ciphers", ["AES128-SHA", "DHE-RSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "nonsense"])
 def test_weak_suites_are_refused(tmp_path, ciphers):
     api = Authority(tmp_path).issue("api", server=True)

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-MACHINES = ("agreement", "incident", "national", "resource", "product", "registration", "request", "standing")
+MACHINES = (
+    "agreement",
+    "incident",
+    "national",
+    "resource",
+    "product",
+    "product_list",
+    "registration",
+    "request",
+    "sandbox",
+    "standing",
+)
 ENDINGS = {"expired"}
 ROOT = Path(__file__).resolve().parents[3]
 

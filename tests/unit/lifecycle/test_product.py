@@ -16,6 +16,7 @@ GOOD = ProductFacts(
     profile=proposed("NATIONAL"),
     departments=NODES,
     runs_signed=NODES,
+    agreement_until=NOW + timedelta(seconds=1),
     grant_until=NOW + timedelta(seconds=1),
     tests=1,
     reviewer_organisations={"reviewer-1": "university", "reviewer-2": "association"},
@@ -28,6 +29,7 @@ GOOD = ProductFacts(
     reason="because",
 )
 ACTS = {
+    "start": ("none", "operator"),
     "build": ("building", "operator"), "test": ("built", "operator"), "review": ("tested", "reviewer"),
     "report": ("reviewed", "operator"), "register": ("pre_release_reported", "agency"),
     "release": ("registered", "operator"), "operate": ("released", "operator"), "suspend": ("operating", "agency"),
@@ -44,6 +46,7 @@ def answer(act, code="NATIONAL", **change):
     ("act", "code", "lacking", "given", "refusal"),
     [
         ("review", "JN", {"demand": " "}, {"demand": "unit-1 asks"}, "product.demand"),
+        ("start", "SZ", {"listed": False}, {"listed": True}, "product.unlisted"),
         ("release", "SZ", {"listed": False}, {"listed": True}, "product.unlisted"),
         ("release", "GD", {"exchange_reference": ""}, {"exchange_reference": "EX-1"}, "product.exchange"),
         (
