@@ -146,6 +146,28 @@ def take(
     show({"file": name, "out": out}, as_json=as_json)
 
 
+@app.command("look")
+def look(
+    *,
+    home: Home,
+    name: Annotated[str, typer.Argument(metavar="RUN", help="运行 | run")],
+    file: Annotated[str, typer.Argument(help="结果文件 | file it wrote")],
+    by: By,
+    port: Annotated[int, typer.Option("--port", help="本机端口 | loopback port")] = 0,
+) -> None:
+    """在本机工作台查看结果：带水印，不可复制、下载、打印 | Look at a held result on a marked screen, until stopped."""
+    import uvicorn
+
+    from factory.sandbox.console import Console, create_console
+    from factory.site.processes import free_port
+
+    with _opened(home, by) as (sandboxes, actor):
+        console = Console(sandboxes)
+        token, chosen = console.open(actor, name, file), port or free_port()
+        typer.echo(f"http://127.0.0.1:{chosen}/screens/{token}")
+        uvicorn.run(create_console(console), host="127.0.0.1", port=chosen, log_level="warning", access_log=False)
+
+
 @app.command("close")
 def close(home: Home, sandbox: Sandbox, by: By, reason: Reason, as_json: AsJson = False) -> None:
     """关闭沙箱 | Close a sandbox."""

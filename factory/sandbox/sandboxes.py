@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from factory.identity import Identity
-from factory.lifecycle.sandbox import SandboxFacts
+from factory.lifecycle.machine import Refusal
+from factory.lifecycle.sandbox import RAW, SandboxFacts
 from factory.lifecycle.serving import resale_refusal
 from factory.pipelines.imports import InputNotReviewedError, require_reviewed
 from factory.registry.store import Case
@@ -163,6 +164,20 @@ class Sandboxes:
         facts = SandboxFacts(now=self.desk.clock(), reason=reason)
         act: Literal["approve", "refuse"] = "approve" if approve else "refuse"
         return self.desk.move(actor, EXPORT, export, act, facts=facts, reason=reason)
+
+    def held(self, actor: Actor, run: str, file: str) -> bytes:
+        """Return what a run wrote, for the screen of who decides on it.
+
+        Raises:
+            TransitionRefusedError: no such file; recorded.
+            CaseUnknownError: no such run.
+        """
+        case = self.desk.read(actor, RUN, run)
+        digest = str(_mapping(case, "held").get(file, ""))
+        if not digest:
+            refusal = Refusal("sandbox.unknown", "expected a file that this run wrote", RAW)
+            raise self.desk.refuse(actor, RUN, run, "look", refusal)
+        return self._held(str(case.document["sandbox"]), digest).read_bytes()
 
     def take(self, actor: Actor, export: str) -> tuple[str, bytes]:
         """Return name and content of an approved file, once.

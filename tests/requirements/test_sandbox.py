@@ -1,22 +1,29 @@
 """Acceptance of the sandbox: real code in a real confined process; what it may not do comes first."""
 
+import contextlib
 import json
 import socket
 import subprocess
 import sys
 import textwrap
-from datetime import UTC, datetime, timedelta
+import threading
+import time
+from datetime import UTC, datetime, timedelta, timezone
 
+import httpx
 import pytest
+import uvicorn
 
 from factory import cli
 from factory.lifecycle.sandbox import SandboxFacts
 from factory.pipelines.imports import review_input
 from factory.registry.errors import CaseUnknownError, TransitionRefusedError
 from factory.sandbox import launch
+from factory.sandbox.console import Console, create_console
 from factory.sandbox.errors import SandboxInputError
 from factory.sandbox.running import Bounds
 from factory.sandbox.sandboxes import EXPORT, RUN, Granted, Sandboxes
+from factory.sandbox.screen import picture
 from factory.services.actor import of_home
 from factory.services.desk import Desk
 from factory.serving.errors import CallRefusedError, UnauthenticatedError
@@ -363,3 +370,82 @@ def test_the_commands_do_it_and_say_what_is_missing(room, tmp_path):
     assert out.read_text("utf-8") == str(len(FILES["table.csv"].splitlines()))
     close = ("sandbox", "close", "sb-2", "--reason", "期满", "--by", "li", *home, "--json")
     assert command(cli.app, *close).ok()["state"] == "closed"
+
+
+@contextlib.contextmanager
+def console_of(room):
+    """Serve the work console on a loopback socket."""
+    console = Console(room.sandboxes)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(create_console(console), log_level="error", access_log=False, ws="none", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False) as http:
+                yield console, http
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.mark.requirement("RAW-SCREEN")
+def test_a_screen_shows_person_and_time_and_gives_nothing_to_copy_download_or_print(room):
+    pytest.importorskip("typst", reason="the extra `reports` is not installed")
+    room.grant()
+    ended, _ = room.run(READS + "open(os.environ['SANDBOX_OUT'] + '/t.txt', 'w').write('mean 195\\n' * 9)")
+    attempts = lambda: [a for a, _ in room.acts(RUN, ended.id) if ".screen." in a]  # noqa: E731
+    with console_of(room) as (console, http):
+        for wrong in ("table.csv", "../in/table.csv"):
+            assert room.refused(console.open, room.actor("li"), ended.id, wrong) == "sandbox.unknown"
+        li, wang = (f"/screens/{console.open(room.actor(who), ended.id, 't.txt')}" for who in ("li", "wang"))
+        assert http.get("/screens/none").status_code == 404
+        assert attempts() == []
+        refused = [
+            http.get(f"{li}/picture"),  # without a page around it
+            http.get(f"{li}/picture", headers={"Sec-Fetch-Dest": "document"}),
+            http.get(f"{li}/t.txt"),
+            http.get(f"{li}/download"),
+            http.post(f"{li}/attempts", json={"kind": "copy"}),
+            http.post(f"{li}/attempts", json={"kind": "print"}),
+            http.post(f"{li}/attempts", json={"kind": "save"}),
+        ]
+        assert {(answer.status_code, answer.json()["code"]) for answer in refused} == {(403, "screen.export")}
+        words = ("download",) * 4 + ("copy", "print", "save")
+        assert attempts() == [f"sandbox_run.screen.{word}.refused" for word in words]
+        actors = {
+            e.body["actor"] for e in room.registry.events(kind=RUN, case_id=ended.id) if ".screen." in e.body["act"]
+        }
+        assert actors == {"li"}
+        page = http.get(li)
+        assert page.headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        now = room.sandboxes.desk.clock().astimezone(timezone(timedelta(hours=8)))
+        assert f"li  {now:%Y-%m-%d %H:}" in page.text
+        assert "mean 195" not in page.text  # a picture, no text
+        assert "@media print{body{display:none}}" in page.text
+        as_image = {"Sec-Fetch-Dest": "image"}
+        pictures = [http.get(f"{place}/picture", headers=as_image) for place in (li, wang)]
+        assert [answer.headers["content-type"] for answer in pictures] == ["image/png"] * 2
+        assert pictures[0].content[:8] == b"\x89PNG\r\n\x1a\n"
+        assert pictures[0].content != pictures[1].content  # each carries its person
+        room.counter.later += timedelta(minutes=16)
+        assert http.get(li).status_code == 404
+        assert http.get(f"{li}/picture", headers=as_image).status_code == 404
+    looked = [reason for act, reason in room.acts(RUN, ended.id) if act == "sandbox_run.look"]
+    assert looked == ["t.txt", "t.txt"]
+
+
+@pytest.mark.requirement("RAW-SCREEN")
+def test_the_mark_lies_in_the_picture_itself():
+    pytest.importorskip("typst", reason="the extra `reports` is not installed")
+    now = datetime(2026, 6, 1, 8, 0, 0, tzinfo=UTC)
+    made = picture(b"mean 195\n", person="li", now=now)
+    assert made == picture(b"mean 195\n", person="li", now=now)
+    assert made != picture(b"mean 195\n", person="wang", now=now)
+    assert made != picture(b"mean 195\n", person="li", now=now + timedelta(seconds=1))
+    with pytest.raises(SandboxInputError, match="UTF-8"):
+        picture(b"\xff\xfe", person="li", now=now)
