@@ -107,12 +107,18 @@ def stage_gaps(folder: Path, stages: Iterable[Stage]) -> dict[str, str]:
     """Return what a stage of the data's life lacks: a control, its module, or the record it should leave."""
     gaps = {}
     for stage in stages:
-        lacking = [module for module, record in stage.controls.items() if record not in _source(folder, module)]
+        lacking = [m for m, record in stage.controls.items() if not _leaves(_source(folder, m), record)]
         if not stage.controls:
             gaps[stage.id] = "no control is assigned"
         elif lacking:
             gaps[stage.id] = f"{lacking[0]} does not leave the record {stage.controls[lacking[0]]}"
     return gaps
+
+
+def _leaves(source: str, record: str) -> bool:
+    """Whether a module writes a record by its whole name, or does that act through the desk, which adds the kind."""
+    act = record.rpartition(".")[2]
+    return record in source or f'"{act}"' in source
 
 
 def _source(folder: Path, module: str) -> str:
