@@ -115,6 +115,7 @@ def test_a_run_without_an_entry_in_the_directory_does_not_start_and_each_use_is_
     world.books.close()
 
 
+@pytest.mark.requirement("RAW-NOEXPORT")
 def test_nothing_a_node_can_be_asked_returns_rows_and_every_attempt_is_in_its_ledger(tmp_path):
     world = World(tmp_path)
     digest = world.install_grant()

@@ -30,6 +30,7 @@ def world(tmp_path):
     made.books.close()
 
 
+@pytest.mark.requirement("RAW-NOEXPORT")
 def test_no_endpoint_of_a_node_hands_out_rows_and_each_attempt_is_in_its_ledger(world):
     world.install_grant()
     kinds = [value for name, value in vars(QueryKind).items() if name.isupper()]
@@ -46,6 +47,7 @@ def test_no_endpoint_of_a_node_hands_out_rows_and_each_attempt_is_in_its_ledger(
             assert world.books.entries(limit=1)[0].seq > before, kind
 
 
+@pytest.mark.requirement("RAW-NOEXPORT")
 def test_no_installed_task_is_one_that_reads_out_rows(world):
     digest = world.install_grant()
     for name in ("rows", "table.export", "sql", "copy", "python", "shell"):

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import json
 import threading
 from datetime import datetime, timedelta
 
@@ -37,6 +38,7 @@ from nodes.contract.errors import BadSignatureError
 from nodes.contract.messages import Query, Result, decode, encode
 from nodes.contract.signing import Envelope, sha256_hex, sign
 from nodes.contract.statement import NODE_RUN, PAYLOAD_TYPE, RESOURCE, statement, time_text
+from products.forms import FORMS
 from products.package.payload import ProductDescription, Source, build_payload
 from products.trust import DEFAULT_RELEASE_POLICY
 from products.verify import verify
@@ -184,7 +186,16 @@ class Bus:
 
 
 class Factory:
-    """The operator with everything around it, up to the signed grant."""
+    """The operator with everything around it, up to the signed grant.
+
+    Attributes:
+        form, product_files, metadata_files, metrics: of the product that it builds.
+    """
+
+    form = "model"
+    product_files = MODEL
+    metadata_files = {"model_card.md": b"# card\n"}  # noqa: RUF012  replaced as a whole, never changed
+    metrics = METRICS
 
     def __init__(self, folder):
         self.folder = folder
@@ -223,8 +234,12 @@ class Factory:
         rulings = Rulings(self.world.office, self.registry)
         nodes = {d.resource.split(".")[1]: (d.key, f"dept-{d.id[5:]}") for d in self.departments.values()}
         catalogue_entries(self.world.office, self.registry, nodes)
-        rulings.add_agreement(read_agreement(request_texts.AGREEMENT), official="official")
-        text = request_texts.request_text().replace(', "name"]', "]")
+        rulings.add_agreement(
+            read_agreement(request_texts.AGREEMENT.replace('["model", "report"]', json.dumps(FORMS))),
+            official="official",
+        )
+        text = request_texts.request_text(replace={'product_form = "model"': f'product_form = "{self.form}"'})
+        text = text.replace(', "name"]', "]")
         payload = read_request(text, operator="operator", now=NOW).to_payload()
         request_id = self.client.submit_request(payload)["request_id"]
         findings = dict.fromkeys(("reasonable", "compliant", "secure"), "yes")
@@ -251,7 +266,7 @@ class Factory:
         description = ProductDescription(
             id="prod.risk",
             version="1.0.0",
-            form="model",
+            form=self.form,
             name_zh="风险模型",
             name_en="Risk model",
             summary_zh="三区联合",
@@ -271,8 +286,8 @@ class Factory:
         )
         payload = build_payload(
             description,
-            product_files=MODEL,
-            metadata_files={"model_card.md": b"# card\n", "tests.json": findings, "prerelease.json": prerelease},
+            product_files=self.product_files,
+            metadata_files={**self.metadata_files, "tests.json": findings, "prerelease.json": prerelease},
         )
         return Dossier(
             description=description,
@@ -292,12 +307,14 @@ class Factory:
         )
 
     def measured(self, gathered):
-        findings = run_tests("model", MODEL, metrics=METRICS, limits=Limits(5, 5), canaries=["金丝雀甲乙丙"])
+        findings = run_tests(
+            self.form, self.product_files, metrics=self.metrics, limits=Limits(5, 5), canaries=["金丝雀甲乙丙"]
+        )
         payloads = {name: Envelope.from_bytes(d).payload for (name, _), d in gathered.sources.items()}
         evidence = Evidence(
-            form="model",
-            product_files=MODEL,
-            metadata_files={"model_card.md": b"# card\n"},
+            form=self.form,
+            product_files=self.product_files,
+            metadata_files=self.metadata_files,
             grant=gathered.grant,
             grant_sha256=gathered.grant_sha256,
             resources=[p for n, p in payloads.items() if n.startswith("resource-")],
