@@ -27,6 +27,7 @@ BAR = ("DOWN-BAR", "JL-运营实施-10", "GD-25-7", "NO-06-1")
 RESELL = ("DOWN-NORESELL", "SZ-11.4-2")
 SCENARIO = ("USE-SCENARIO", "SD-26-7", "JL-运营管理-26")
 BORDER = ("XBORDER", "GD-26-7")
+PUBLISH = ("REL-PUBLISH", "JN-06-4", "SZ-06.3-11", "GD-25-3")
 CHANNEL = ("SUP-CHANNEL", "JN-06-2")
 DELIVER = ("RAW-NODELIVER", "JN-15-3", "SZ-11.3-2")
 SUSPEND = ("SUSP-OP", "JL-运营管理-16")
@@ -83,11 +84,27 @@ class Client(Part):
     declared_on: Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = ""
 
 
+class Price(Part):
+    """What a product costs.
+
+    Attributes:
+        kind: ``free`` for public good and public administration, ``guided`` for industry.
+        fee_fen: fee in hundredths of a yuan.
+        per: what is paid for, e.g. one call, a month.
+    """
+
+    kind: Literal["free", "guided"]
+    fee_fen: Annotated[int, Field(ge=0)]
+    per: Text
+
+
 class Offer(Part):
     """A released product on the gateway, with what it rests on.
 
     Attributes:
         product: ``id@version``.
+        description: what it is and for whom, for the public list.
+        price: what it costs; nothing is offered without one.
         scenarios: approved scenarios, each with the client types it is for.
         purpose: purpose code.
         terms_version, terms_sha256: use conditions every client accepts first.
@@ -102,6 +119,8 @@ class Offer(Part):
     """
 
     product: Text
+    description: Text
+    price: Price
     scenarios: dict[str, Annotated[tuple[Name, ...], Field(strict=False)]]
     purpose: Name
     terms_version: Name
@@ -298,6 +317,15 @@ def endpoint_refusal(endpoint: str, gateways: frozenset[str]) -> Refusal | None:
     """Refuse to release a product that would be delivered anywhere but at the platform's gateway."""
     if not any(endpoint == gateway or endpoint.startswith(gateway.rstrip("/") + "/") for gateway in gateways):
         return Refusal("product.channel", "expected delivery at the platform's gateway and nowhere else", CHANNEL)
+    return None
+
+
+def price_refusal(offer: Offer) -> Refusal | None:
+    """Refuse a product without a description, one that is free and has a fee, or one that is guided and has none."""
+    if not offer.description.strip() or not offer.price.per.strip():
+        return Refusal("product.description", "expected a description, and what the price is for", PUBLISH)
+    if (offer.price.kind == "free") != (offer.price.fee_fen == 0):
+        return Refusal("product.price", "expected no fee for what is free, and a fee for what is guided", PUBLISH)
     return None
 
 

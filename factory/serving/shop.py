@@ -26,6 +26,7 @@ from factory.lifecycle.serving import (
     feedback_refusal,
     iteration_refusal,
     key_refusal,
+    price_refusal,
     resale_refusal,
     standing_refusal,
 )
@@ -79,7 +80,7 @@ class Shop:
             AlteredError: a file is not the released one.
         """
         refusal = endpoint_refusal(offer.endpoint, self.gateways)
-        refusal = refusal or standing_refusal(offer, "operating", self._status(), self._now())
+        refusal = refusal or price_refusal(offer) or standing_refusal(offer, "operating", self._status(), self._now())
         if refusal is not None:
             self._event(by, "offer.refused", offer.product, SALE, reason=refusal.code)
             raise CallRefusedError(refusal)
@@ -398,6 +399,8 @@ class Shop:
                 rows.append(
                     {
                         "product": offer.product,
+                        "description": offer.description,
+                        "price": offer.price.model_dump(mode="json"),
                         "registration_code": offer.registration_code,
                         "valid_until": time_text(
                             min(offer.registration_until, offer.grant_until, offer.agreement_until)

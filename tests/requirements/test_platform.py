@@ -1,9 +1,12 @@
 """Acceptance of roles, requests, rulings and products over the HTTP API of a platform."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
+from factory.registry.store import Act
+from nodes.contract import canonical
 from nodes.contract.signing import sign
 from nodes.contract.statement import NODE_RUN, PAYLOAD_TYPE, RELEASE, REVIEW, statement
 from tests.apis import PARTIES, Served
@@ -393,8 +396,21 @@ def test_every_step_of_a_products_life_is_found_by_its_name_in_order(served):
     assert served.registry.verify_chain() >= len(found)
 
 
+def _weaken(registry, measure):
+    """Leave a resource without a grade, or a grant without thresholds, as an older release could have."""
+    act, now = Act("t", "t", "t", "t"), datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+    if measure == "grading":
+        case = registry.get("resource", "res.east.clinic")
+        document = {**case.document, "entry": {**case.document["entry"], "grade": ""}}
+        registry.create("resource", "res.east.old", state=case.state, document=document, act=act, now=now)
+    else:
+        registry.create("grant", "g-old", state="granted", document={"grant_id": "g-old"}, act=act, now=now)
+
+
 @pytest.mark.requirement("SEC-MEASURES")
-@pytest.mark.parametrize("off", ["none", "access_control", "encrypted_storage", "log_keeping", "backup"])
+@pytest.mark.parametrize(
+    "off", ["none", "grading", "access_control", "encrypted_storage", "de_identification", "log_keeping", "backup"]
+)
 def test_a_measure_that_is_off_makes_the_check_red_and_holds_new_grants(served, off):
     home = served.world.office.home
     if off != "log_keeping":
@@ -407,6 +423,8 @@ def test_a_measure_that_is_off_makes_the_check_red_and_holds_new_grants(served, 
             path.write_bytes(encrypted)
     if off == "access_control":
         (home / "keys" / "accounts.key").chmod(0o644)
+    if off in {"grading", "de_identification"}:
+        _weaken(served.registry, off)
     found = ok(served.call("POST", "/v1/posture", role="supervisor"))
     assert found["state"] == ("green" if off == "none" else "red")
     assert [name for name, problem in found["document"]["measures"].items() if problem] == (
@@ -421,4 +439,91 @@ def test_a_measure_that_is_off_makes_the_check_red_and_holds_new_grants(served, 
         assert ok(answer)["state"] == "granted"
     else:
         assert off in refused(answer, "request.posture")["detail"]
-        assert served.registry.cases("grant") == []
+        assert [case.id for case in served.registry.cases("grant") if case.id != "g-old"] == []
+
+
+@pytest.mark.requirement("LOG-ALL")
+@pytest.mark.parametrize("damage", ["edit", "delete"])
+def test_release_and_what_follows_are_found_by_product_and_a_changed_record_is_seen(served, damage):
+    from factory.registry.schema import table
+
+    ok(served.agree(), 201)
+    life = Life(served)
+    ok(served.call("POST", "/v1/products", product(grant_id=life.grant), role="operator"), 201)
+    code = life.registered()
+    everybody = [served.operator, *served.nodes.values(), *served.world.registrars]
+    ok(life.step("release", envelopes=life.releases(code, *everybody)))
+    ok(life.step("operate"))
+    ok(life.step("suspend", "agency", reason="核查"))
+    ok(life.step("restore", "agency", reason="核查完毕"))
+    ok(life.step("retire", reason="停止服务"))
+    found = ok(served.call("GET", "/v1/product/clinic-risk@1/life", role="supervisor"))["items"]
+    steps = [item["act"] for item in found if not item["act"].endswith(".refused")]
+    wanted = [
+        "product.register",
+        "product.release",
+        "product.operate",
+        "product.suspend",
+        "product.restore",
+        "product.retire",
+    ]
+    assert [act for act in steps if act in wanted] == wanted
+    assert ok(served.call("GET", "/v1/audit", role="supervisor"))["events"] >= len(found)
+    events = table("events")
+    seq = next(item["seq"] for item in found if item["act"] == "product.release")
+    with served.registry.transaction() as connection:
+        if damage == "edit":
+            body = next(e for e in served.registry.events() if e.seq == seq).body
+            forged = canonical.dumps({**body, "reason": "another"})
+            connection.execute(events.update().where(events.c.seq == seq).values(body=forged))
+        else:
+            connection.execute(events.delete().where(events.c.seq == seq))
+    answer = served.call("GET", "/v1/audit", role="supervisor")
+    assert answer.json()["code"] == "registry.chain_broken"
+
+
+@pytest.mark.requirement("PROD-REVIEW", "PROD-OPREV", "PREREL")
+def test_over_http_no_registration_without_test_and_review_and_no_release_without_the_receipts(served):
+    served.law("JL")
+    ok(served.agree(), 201)
+    life = Life(served)
+    ok(served.call("POST", "/v1/products", product(grant_id=life.grant), role="operator"), 201)
+    ok(life.step("build", envelopes=life.runs("east", "west", "north")))
+    register = lambda **c: life.step("register", **{"role": "agency", **c})  # noqa: E731
+    refused(register(), "product.state", 409)  # not tested
+    refused(life.step("test"), "product.untested")
+    refused(life.step("test", findings={"identifiers": True, "reconstruction": False}), "product.test_failed")
+    refused(register(), "product.state", 409)
+    ok(life.step("test", findings={"identifiers": True, "reconstruction": True}))
+    refused(register(), "product.state", 409)  # not reviewed
+    both = life.reviews(*served.reviewers)
+    refused(life.step("review", envelopes=both), "product.role", 403)  # by the operator itself
+    refused(life.step("review", "reviewer", envelopes=both[:1]), "product.review")
+    refused(life.step("review", "reviewer", envelopes=both[:1] * 2), "product.review")
+    operators = [life.envelope(served.operator, REVIEW, {"verifier": {"id": "operator"}})]
+    refused(life.step("review", "reviewer", envelopes=[*both[:1], *operators]), "product.review")
+    ok(life.step("review", "reviewer", envelopes=both))
+    refused(life.step("report", report=life.report(masking=True)), "product.receipt")  # no office has it yet
+    receipt = f"/v1/products/{life.product}/receipts"
+    for role in ("agency", "data_administration"):
+        ok(served.call("POST", receipt, role=role))
+    refused(register(), "product.state", 409)  # not reported
+    ok(life.step("report", report=life.report()))
+    refused(register(), "product.unregistered")  # the agency has decided nothing yet
+    filed = ok(served.call("POST", "/v1/registrations", life.application(), role="operator"), 201)
+    decide = f"/v1/registrations/{filed['id']}/decision"
+    yes = {"approve": True, "reason": "齐全"}
+    assert served.call("POST", decide, yes, role="operator").status_code == 403  # by the operator itself
+    refused(register(), "product.unregistered")
+    code = ok(served.call("POST", decide, yes, role="agency"))["document"]["code"]
+    refused(register(role="operator"), "product.role", 403)
+    ok(register())
+    everybody = [served.operator, *served.nodes.values(), *served.world.registrars]
+    release = lambda: life.step("release", envelopes=life.releases(code, *everybody))  # noqa: E731
+    assert "node-east" in refused(release(), "product.receipt")["detail"]
+    ok(served.call("POST", receipt, role="source_department"))
+    assert "node-north" in refused(release(), "product.receipt")["detail"]
+    for name in ("west", "north"):
+        officer = served.add_person(f"reader-{name}", f"org-{name}", "source_department")
+        ok(served.call("POST", receipt, token=served.token(officer.id)))
+    assert ok(release())["state"] == "released"

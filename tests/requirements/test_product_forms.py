@@ -100,7 +100,8 @@ class Maker(Factory):
                 clock=lambda: NOW + timedelta(hours=4),
             )  # fmt: skip
             offer = {
-                "product": product, "scenarios": {"clinic-risk": ("bank",)}, "purpose": "risk-screening",
+                "product": product, "description": "d", "price": {"kind": "free", "fee_fen": 0, "per": "call"},
+                "scenarios": {"clinic-risk": ("bank",)}, "purpose": "risk-screening",
                 "terms_version": "t1", "terms_sha256": "aa" * 32, "per_minute": 9, "per_day": 9,
                 "endpoint": f"{GATEWAY}/v1", "agreement": "agr-2026-1", "agreement_until": until, "grant": "g",
                 "files": {file.name: sha256_hex(file.read_bytes()) for file in place.iterdir()},

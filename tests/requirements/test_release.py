@@ -3,10 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from factory.law.files import proposed
 from factory.lifecycle.machine import Refusal
 from factory.lifecycle.product import ProductFacts, move
+from factory.lifecycle.serving import Offer
 from factory.registry.errors import CaseUnknownError
 from factory.review.finding import failures
 from factory.review.suite import Limits, run_tests
@@ -43,6 +45,8 @@ def test_a_released_product_is_listed_until_one_of_its_links_ends(counter, link,
         counter.shop.accept_terms(key, "t1")
         [row] = http.get("/v1/products").json()["items"]
         assert (row["product"], row["registration_code"], row["terms_version"]) == (PRODUCT, "YZ-1", "t1")
+        assert row["description"] == "门诊风险评分"
+        assert row["price"] == {"kind": "guided", "fee_fen": 250, "per": "每次调用"}
         assert code(get(http, key)) == ""
         counter.later = timedelta(days=1)
         counter.sync()
@@ -59,6 +63,25 @@ def test_what_the_agency_strikes_leaves_the_list_and_comes_back_with_it(counter,
         counter.strike(*subject)
         assert shown(http) == []
         assert code(get(http, key)) == "product.struck"
+
+
+@pytest.mark.requirement("REL-PUBLISH")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"description": " "}, "product.description"),
+        ({"price": {"kind": "guided", "fee_fen": 5, "per": " "}}, "product.description"),
+        ({"price": {"kind": "guided", "fee_fen": 0, "per": "call"}}, "product.price"),
+        ({"price": {"kind": "free", "fee_fen": 1, "per": "call"}}, "product.price"),
+    ],
+)
+def test_nothing_is_offered_without_description_and_price(counter, change, told):
+    assert counter.refused(lambda: counter.offer(**change)) == told
+    assert counter.registry.cases("offer") == []
+    for lacking in ("description", "price"):
+        with pytest.raises(ValidationError):
+            Offer.model_validate({"product": PRODUCT, lacking: None})
+    assert counter.offer(price={"kind": "free", "fee_fen": 0, "per": "call"}).state == "operating"
 
 
 @pytest.mark.requirement("REL-LIFE")

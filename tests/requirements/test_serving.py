@@ -66,7 +66,8 @@ class Counter:
     def offer(self, **changes):
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=300)
         values = {
-            "product": PRODUCT, "scenarios": {"s1": ("bank",)}, "purpose": "p-1", "terms_version": "t1",
+            "product": PRODUCT, "description": "门诊风险评分", "price": {"kind": "guided", "fee_fen": 250, "per": "每次调用"},
+            "scenarios": {"s1": ("bank",)}, "purpose": "p-1", "terms_version": "t1",
             "terms_sha256": "aa" * 32, "per_minute": 5, "per_day": 20, "endpoint": f"{GATEWAY}/v1/products/risk",
             "files": {name: sha256_hex(content) for name, content in FILES.items()}, "agreement": "agr-1",
             "agreement_until": until, "grant": "g-1", "grant_until": until, "registration_code": "YZ-1",
