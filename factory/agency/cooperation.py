@@ -2,7 +2,7 @@
 
 The first body in the role *operator* is the operator itself. Any other body in that role needs the agency's
 signed record of an approved cooperation that still runs; it lies in ``cooperation/<organisation>.dsse.json``
-of the agency's home.
+of the agency's home. Its keys count no longer than that record.
 
 Source:
     Regulations USE-THIRD (SD-26-9).
@@ -44,22 +44,26 @@ def approve_cooperation(
     return path
 
 
-def require_cooperation(agency: Identity, actors: Actors, organisation: str, *, now: datetime) -> None:
+def require_cooperation(agency: Identity, actors: Actors, organisation: str, *, now: datetime) -> datetime | None:
     """Let a body take the role *operator* if it is the operator, or its cooperation was approved.
+
+    Returns:
+        End of the approved cooperation of a third party, beyond which its keys do not count; None for the operator.
 
     Raises:
         AdmissionRefusedError: another body is the operator, and there is no record, or one that has ended.
     """
     operators = {actor.organisation for actor in actors.actors if "operator" in actor.roles}
-    if not operators or organisation in operators:
-        return
     path = agency.home / FOLDER / f"{organisation}.dsse.json"
+    if not path.is_file() and (not operators or organisation in operators):
+        return None
     try:
         envelope = Envelope.from_bytes(path.read_bytes())
         _, said = read(envelope.open(agency.key.public, PAYLOAD_TYPE), COOPERATION)
-        if said["organisation"] == organisation and datetime.fromisoformat(str(said["not_after"])) > now:
-            return
-    except (OSError, ContractError, KeyError) as error:
+        until = datetime.fromisoformat(str(said["not_after"]))
+        if said["organisation"] == organisation and until > now:
+            return until
+    except (OSError, ContractError, KeyError, ValueError) as error:
         raise AdmissionRefusedError(
             f"expected an approved cooperation with {organisation} before it takes a technical role; review it with "
             "`shufang agency cooperation`"

@@ -127,8 +127,6 @@ class Office:
             if not set(roles) <= set(bundle.roles):
                 raise AdmissionRefusedError(f"expected roles among those {bundle.id} asks for")
             bundle = bundle.model_copy(update={"roles": tuple(roles)})
-        if "operator" in bundle.roles:
-            require_cooperation(self.identity, self._actors(), bundle.organisation, now=self.now())
         until = self._until(bundle)
         return self._enrol(bundle, lambda actors: admission.admit(actors, bundle, now=self.now(), until=until))
 
@@ -136,7 +134,8 @@ class Office:
         """Propose new keys of an actor; the earlier key endorses them.
 
         Raises:
-            AdmissionRefusedError: not listed, more than keys would change, or a node whose test report has lapsed.
+            AdmissionRefusedError: not listed, more than keys would change, or the test report of a node or the
+                cooperation of a third party has lapsed.
             BadSignatureError: the earlier key does not endorse the bundle.
         """
         claimed = open_enrolment(enrolment)
@@ -239,7 +238,13 @@ class Office:
         return self.authority.issue_server(public, name, hosts=hosts, now=self.now())
 
     def _until(self, bundle: Enrolment) -> datetime | None:
-        return protected_until(self.identity, bundle.id, now=self.now()) if "node" in bundle.roles else None
+        """Return an end of an actor's keys that comes from what its part rests on, or None."""
+        ends = []
+        if "operator" in bundle.roles:
+            ends.append(require_cooperation(self.identity, self._actors(), bundle.organisation, now=self.now()))
+        if "node" in bundle.roles:
+            ends.append(protected_until(self.identity, bundle.id, now=self.now()))
+        return min((end for end in ends if end is not None), default=None)
 
     def _enrol(self, bundle: Enrolment, change: _Act) -> Change:
         proposed = self._change_actors(change)

@@ -36,6 +36,7 @@ TARGETS = {
         "lifecycle/test_machines.py",
     ),
     "factory.lifecycle.product_list": ("lifecycle/test_product_list.py", "lifecycle/test_machines.py"),
+    "factory.lifecycle.sandbox": ("lifecycle/test_sandbox.py", "lifecycle/test_machines.py"),
     "factory.lifecycle.registration": ("lifecycle/test_registration.py", "lifecycle/test_machines.py"),
     "factory.lifecycle.request": ("lifecycle/test_request.py", "lifecycle/test_machines.py"),
     "factory.law.limits": ("law/test_clocks.py",),

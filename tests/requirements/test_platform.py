@@ -1,14 +1,18 @@
 """Acceptance of roles, requests, rulings and products over the HTTP API of a platform."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from factory.accounts.authentication import KeyLogin
+from factory.agency.cooperation import approve_cooperation
+from factory.agency.errors import AdmissionRefusedError
 from factory.registry.store import Act
 from nodes.contract import canonical
 from nodes.contract.signing import sign
 from nodes.contract.statement import NODE_RUN, PAYLOAD_TYPE, RELEASE, REVIEW, statement
+from tests import offices
 from tests.apis import PARTIES, Served
 
 FINDINGS = {"reasonable": "yes", "compliant": "yes", "secure": "yes"}
@@ -527,3 +531,33 @@ def test_over_http_no_registration_without_test_and_review_and_no_release_withou
         officer = served.add_person(f"reader-{name}", f"org-{name}", "source_department")
         ok(served.call("POST", receipt, token=served.token(officer.id)))
     assert ok(release())["state"] == "released"
+
+
+@pytest.mark.requirement("USE-THIRD")
+def test_a_third_party_without_an_approved_cooperation_does_not_log_in_and_not_after_its_end(served):
+    office = served.world.office
+    third = offices.person(served.world.folder, "helper", "third-ltd", "operator", root=office.root())
+
+    def log_in():
+        nonce = ok(served.call("POST", "/v1/sessions/challenges"), 201)["nonce"]
+        value = {"actor": "helper", "audience": "agency", "nonce": nonce, "at": served.desk.clock()}
+        payload = KeyLogin.model_validate(value).to_payload()
+        envelope = json.loads(sign(third.key, KeyLogin.payload_type, payload).to_bytes())
+        return served.call("POST", "/v1/sessions/by-key", envelope)
+
+    assert log_in().status_code == 401
+    with pytest.raises(AdmissionRefusedError, match="approved cooperation"):
+        office.admit((third.home / "enrolment.json").read_bytes())
+    assert log_in().status_code == 401
+    approve_cooperation(
+        office.identity, "third-ltd", task="运维", official="o", reason="审查通过",
+        until=office.now() + timedelta(days=5), now=office.now(),
+    )  # fmt: skip
+    office.admit((third.home / "enrolment.json").read_bytes())
+    served.world.publish()
+    token = ok(log_in(), 201)["token"]
+    assert ok(served.call("GET", "/v1/me", token=token))["organisation"] == "third-ltd"
+    served.world.at(office.now() + timedelta(days=6))
+    assert not next(a for a in office.trust().actors.actors if a.id == "helper").is_valid_at(served.world.office.now())
+    with pytest.raises(AdmissionRefusedError, match="has ended"):
+        served.world.office.admit((third.home / "enrolment.json").read_bytes())
