@@ -144,6 +144,41 @@ def admit_response(file: Path, home: Home = _HOME, json_out: Json = False) -> No
     )
 
 
+@app.command(epilog="例 example: shufang-node interface node-east.interface-test.json --out answer.json --home east")
+def interface(
+    test: Path,
+    out: Annotated[Path, typer.Option("--out", help="写入答复的文件 file for the answer")],
+    home: Home = _HOME,
+    json_out: Json = False,
+) -> None:
+    """回答接口测试，签名后交机构。Answer the agency's interface test, signed; nothing of the tables is in it."""
+    from nodes.contract.interface import InterfaceAnswer, InterfaceTest, verdicts
+    from nodes.contract.messages import parse
+    from nodes.contract.signing import sha256_hex, sign
+    from nodes.errors import EnrolmentError
+    from nodes.keys import load_keys
+
+    settings = _settings(home)
+    try:
+        content = test.read_bytes()
+    except OSError as error:
+        raise EnrolmentError(f"expected the agency's interface test at {test} ({error.strerror})") from error
+    asked = parse(InterfaceTest, content)
+    if asked.node != settings.id:
+        raise EnrolmentError(f"expected the interface test of {settings.id}, got that of {asked.node}")
+    answer = InterfaceAnswer(
+        node=asked.node, test_sha256=sha256_hex(content), verdicts=verdicts(asked), answered_at=_now()
+    )
+    _record(home, "interface.answered", {"test_sha256": answer.test_sha256})
+    signed = sign(load_keys(settings.keys).statement, InterfaceAnswer.payload_type, answer.to_payload())
+    out.write_bytes(signed.to_bytes())
+    _print(
+        {"node": asked.node, "cases": len(answer.verdicts), "out": str(out)},
+        json_out,
+        f"已答复 {len(answer.verdicts)} 项 answered: {out}\nNext, at the agency: shufang agency admit … --answer {out}",
+    )
+
+
 @app.command(epilog="例 example: shufang-node bind clinic.toml --suite clinic.suite.json --home east")
 def bind(
     entries: Annotated[list[Path], typer.Argument(help="目录条目 TOML catalogue entries")],

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from factory.agency.interface import record_interface
 from factory.agency.office import Office, create_office, open_office, sign_trust
 from factory.agency.protection import record_protection
 from factory.identity import TRUST_PUBLIC, Identity, create_identity, install_admission
+from nodes.contract.enrolment import open_enrolment
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -26,7 +28,7 @@ class World:
     def add(self, actor_id: str, organisation: str, *roles: str) -> Identity:
         identity = person(self.folder, actor_id, organisation, *roles, root=self.office.root())
         if "node" in roles:
-            protect(self.office, actor_id)
+            ready(self.office, (identity.home / "enrolment.json").read_bytes())
         self.office.admit((identity.home / "enrolment.json").read_bytes())
         self.others[actor_id] = identity
         return identity
@@ -45,6 +47,13 @@ def protect(office: Office, node: str, *, days: int = 800) -> Path:
         office.identity, node, grade=3, report=b"report", tester="tester", official="official",
         until=office.now() + timedelta(days=days), now=office.now(),
     )  # fmt: skip
+
+
+def ready(office: Office, enrolment: bytes) -> None:
+    """Record what a node joins with: its protection grade, and that it passed the interface test."""
+    bundle = open_enrolment(enrolment)
+    protect(office, bundle.id)
+    record_interface(office.identity, bundle, answer=b"passed", now=office.now())
 
 
 def person(folder: Path, actor_id: str, organisation: str, *roles: str, root: bytes | None = None) -> Identity:

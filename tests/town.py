@@ -122,7 +122,7 @@ class Town:
                 self.folder / f"node-{name}", f"node-{name}", f"dept-{name}", name, name, planes=("relay",)
             )
             init_home(settings, self.world.office.root(), now=now)
-            offices.protect(self.world.office, f"node-{name}")
+            offices.ready(self.world.office, (settings.home / "enrolment.json").read_bytes())
             self.world.office.admit((settings.home / "enrolment.json").read_bytes())
             self.departments[name] = Department(settings, Books(settings.books))
         self.world.publish()

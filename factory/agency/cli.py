@@ -226,14 +226,56 @@ def init(
 
 
 @app.command("admit")
-def admit(home: Home, enrolments: Annotated[list[Path], typer.Argument()], as_json: AsJson = False) -> None:
-    """提请接纳 | Propose to admit actors; compare the printed digests with their officers first."""
-    from nodes.contract.signing import sha256_hex
+def admit(
+    *,
+    home: Home,
+    enrolments: Annotated[list[Path], typer.Argument()],
+    answer: Annotated[
+        list[Path] | None, typer.Option("--answer", help="节点的接口测试答复 | a node's answer to its interface test")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """提请接纳 | Propose to admit actors; compare the printed digests with their officers first.
+
+    A node joins with its protection grade recorded and its interface test passed.
+    """
+    from factory.agency.interface import nodes_of, take_answer
+    from factory.errors import InputError
+    from nodes.contract.interface import InterfaceAnswer
+    from nodes.contract.messages import parse
+    from nodes.contract.signing import Envelope, sha256_hex
 
     office, rows = _office(home), []
+    bundles = nodes_of([path.read_bytes() for path in enrolments]) if answer else {}
+    for path in answer or ():
+        claimed = parse(InterfaceAnswer, Envelope.from_bytes(path.read_bytes()).payload).node
+        if claimed not in bundles:
+            raise InputError(f"expected the enrolment of {claimed} beside its answer {path}")
+        take_answer(office.identity, path.read_bytes(), bundles[claimed], now=office.now())
     for path in enrolments:
         data = path.read_bytes()
         rows.append({"enrolment": path, "sha256": sha256_hex(data), "change": office.admit(data)})
+    show(rows, as_json=as_json)
+
+
+@app.command("interface-test")
+def interface_test(
+    *,
+    home: Home,
+    nodes: Annotated[list[str], typer.Argument(help="节点代号 | actor ids of nodes")],
+    out: Annotated[Path, typer.Option("--out", help="写入的目录 | folder for NODE.interface-test.json")],
+    as_json: AsJson = False,
+) -> None:
+    """为节点生成接口测试 | Make an interface test for each node; it answers with `shufang-node interface`."""
+    from factory.agency.interface import make_test
+    from factory.files import write_atomic
+
+    office, rows = _office(home), []
+    out.mkdir(parents=True, exist_ok=True)
+    for node in nodes:
+        path = out / f"{node}.interface-test.json"
+        write_atomic(path, make_test(office.identity, node, now=office.now()))
+        rows.append({"node": node, "test": path})
     show(rows, as_json=as_json)
 
 

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from factory.agency import admission, authority, key_events, trust_repository
 from factory.agency.cooperation import require_cooperation
 from factory.agency.errors import AdmissionRefusedError, AgencyExistsError, NothingPendingError, RootRefusedError
+from factory.agency.interface import require_interface
 from factory.agency.protection import protected_until
 from factory.agency.trust_repository import Change, OnlineKeys
 from factory.files import locked, write_atomic
@@ -119,7 +120,8 @@ class Office:
 
         Raises:
             AdmissionRefusedError: the id or a key is taken, roles that stay apart would meet, a third party
-                whose cooperation was not approved, or a node without a valid test report of its protection grade.
+                whose cooperation was not approved, or a node without a valid test report of its protection grade
+                or without the interface test.
             ContractError: not a bundle signed by its own key.
         """
         bundle = open_enrolment(enrolment)
@@ -128,6 +130,8 @@ class Office:
                 raise AdmissionRefusedError(f"expected roles among those {bundle.id} asks for")
             bundle = bundle.model_copy(update={"roles": tuple(roles)})
         until = self._until(bundle)
+        if "node" in bundle.roles:
+            require_interface(self.identity, bundle)
         return self._enrol(bundle, lambda actors: admission.admit(actors, bundle, now=self.now(), until=until))
 
     def rotate(self, enrolment: bytes) -> Change:

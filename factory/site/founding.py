@@ -120,7 +120,20 @@ def found_site(site: Site, *, tell: Tell = lambda _: None) -> None:
         "--report", str(report), "--tester", "示例", "--official", "示例", "--until",
         (datetime.now(UTC).date() + timedelta(days=2 * 365)).isoformat(),
     )  # fmt: skip
-    run_module(CLI, "agency", "admit", "--home", str(site.agency), *(str(home / "enrolment.json") for home in homes))
+    tests = site.folder / "interface"
+    names = [department.node for department in site.departments]
+    run_module(CLI, "agency", "interface-test", *names, "--home", str(site.agency), "--out", str(tests))
+    run_modules(
+        [
+            (NODE_CLI, "interface", str(tests / f"{d.node}.interface-test.json"), "--home", str(site.node(d)),
+             "--out", str(tests / f"{d.node}.answer.json"))
+            for d in site.departments
+        ]
+    )  # fmt: skip
+    run_module(
+        CLI, "agency", "admit", "--home", str(site.agency), *(str(home / "enrolment.json") for home in homes),
+        *(text for name in names for text in ("--answer", str(tests / f"{name}.answer.json"))),
+    )  # fmt: skip
     publish(site)
     tell("admission")
     answers = site.folder / "answers"

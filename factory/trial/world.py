@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from factory.agency.client import AgencyClient
+from factory.agency.interface import record_interface
 from factory.agency.office import Office, create_office, sign_trust
 from factory.agency.protection import record_protection
 from factory.federation.session import Session
@@ -40,6 +41,7 @@ from factory.release.nodes import NodeDesk
 from factory.trial.bus import OnBytes, TrialBus
 from factory.trial.errors import TrialProcessError
 from factory.trust import load_trust
+from nodes.contract.enrolment import open_enrolment
 from nodes.contract.grant import Budget, Grant, Party
 from nodes.contract.signing import Envelope, VerifyKey, sha256_hex, sign
 from nodes.contract.statement import PAYLOAD_TYPE, grant_statement
@@ -234,7 +236,9 @@ class World:
                 office.identity, node, grade=1, report=b"local trial", tester="trial", official="trial",
                 until=office.now() + timedelta(days=1), now=office.now(),
             )  # fmt: skip
-            office.admit(self._file_of(node, self._home(node) / "enrolment.json"))
+            bundle = self._file_of(node, self._home(node) / "enrolment.json")
+            record_interface(office.identity, open_enrolment(bundle), answer=b"local trial", now=office.now())
+            office.admit(bundle)
         for registrar in registrars:
             sign_trust(registrar, office.trust_folder)
         office.publish()

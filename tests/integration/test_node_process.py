@@ -75,7 +75,7 @@ def test_a_node_is_made_admitted_bound_started_killed_and_ended(tmp_path):
         str(tmp_path / "1.root.json"),
         home=home,
     )
-    offices.protect(made.office, "node-east")
+    offices.ready(made.office, (home / "enrolment.json").read_bytes())
     made.office.admit((home / "enrolment.json").read_bytes())
     made.publish()
     made.install()

@@ -57,8 +57,9 @@ class Desk:
                 statement_spki=base64.b64encode(key.public.spki).decode(),
                 made_at=NOW,
             )
-            offices.protect(self.world.office, f"node-{name}")
-            self.world.office.admit(sign_enrolment(enrolment, key))
+            bundle = sign_enrolment(enrolment, key)
+            offices.ready(self.world.office, bundle)
+            self.world.office.admit(bundle)
             nodes[name] = (key, f"dept-{name}")
         self.world.publish()
         self.registry = Registry.at(folder / "registry.db")

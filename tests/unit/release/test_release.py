@@ -205,8 +205,9 @@ class Factory:
         self.reviewers = [self.world.add(f"reviewer-{i}", f"body-{i}", "reviewer") for i in (1, 2)]
         self.departments = {f"node-{name}": Department(name) for name in DISTRICTS}
         for department in self.departments.values():
-            offices.protect(self.world.office, department.id)
-            self.world.office.admit(department.enrolment())
+            bundle = department.enrolment()
+            offices.ready(self.world.office, bundle)
+            self.world.office.admit(bundle)
         self._log(folder)
         self.world.office.set_target("tlog-policy.txt", self.log_home.policy_text())
         self.world.office.set_target("release-policy.json", DEFAULT_RELEASE_POLICY.to_bytes())

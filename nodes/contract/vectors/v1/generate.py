@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from nodes.contract import canonical, messages, wire
 from nodes.contract.grant import Budget, Grant, Party, Thresholds
+from nodes.contract.interface import InterfaceAnswer, InterfaceTest
 from nodes.contract.messages import Condition, Order, Query, Refusal, RefusalCode, ResourceUse, Result, Step
 from nodes.contract.sealing import SealHeader, seal
 from nodes.contract.signing import Envelope, SigningKey, sign
@@ -125,12 +126,18 @@ GRANT = Grant(
     not_before=NOW,
     not_after=NOW + timedelta(days=30),
 )
+INTERFACE_TEST = InterfaceTest(node="node-east", signer_spki="c3BraQ==", cases={"c-1": "U0ZQMQ=="}, issued_at=NOW)
+INTERFACE_ANSWER = InterfaceAnswer(
+    node="node-east", test_sha256="ab" * 32, verdicts={"c-1": "contract.malformed"}, answered_at=NOW
+)
 GOOD: dict[str, tuple[messages.Message, str, tuple[bytes, ...]]] = {
     "order": (ORDER, "operator", ()),
     "step": (STEP, "operator", (b"one", b"two")),
     "query": (QUERY, "operator", ()),
     "result": (RESULT, "node-east", ()),
     "refusal": (REFUSAL, "node-east", ()),
+    "interface test": (INTERFACE_TEST, "operator", ()),
+    "interface answer": (INTERFACE_ANSWER, "node-east", ()),
 }
 GRANT_PAYLOAD = grant_statement(GRANT, agreement_name="agreement.pdf", agreement_sha256="78" * 32)
 
@@ -286,7 +293,8 @@ def main() -> int:
     """Add the vectors that are missing and return how many there were."""
     there: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     new = {name: make() for name, make in cases().items() if name not in there}
-    FILE.write_text(json.dumps({**there, **new}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    ordered = {name: there.get(name) or new[name] for name in cases()}  # in the order of the script
+    FILE.write_text(json.dumps({**ordered, **there}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return len(new)
 
 
