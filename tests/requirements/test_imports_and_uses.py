@@ -222,7 +222,7 @@ def test_a_third_party_gets_no_technical_role_before_its_cooperation_was_approve
     agency.office.admit(enrolment)
     agency.publish()
     actors = agency.office.trust().actors  # what every party holds: the end of the cooperation is in it
-    for moment, counts in ((NOW, True), (NOW + timedelta(days=29), True), (NOW + timedelta(days=30, seconds=9), False)):
+    for moment, counts in ((NOW, True), (NOW + timedelta(days=29), True), (NOW + timedelta(days=30, hours=1), False)):
         assert next(actor for actor in actors.actors if actor.id == "helper").is_valid_at(moment) is counts
     own = next(actor for actor in actors.actors if actor.id == "operator")
     assert own.is_valid_at(NOW + timedelta(days=700))  # the operator itself needs no cooperation
