@@ -42,7 +42,7 @@ test-all: $(VENV)/.dev .venv-foreign/.made  ## every test; tools of others read 
 	SHUFANG_PACKAGES="$(CURDIR)/out/foreign/packages" $(BIN)/python -m pytest -q
 
 compliance: $(VENV)/.dev  ## run every test that shows a requirement, then the compliance matrix
-	$(BIN)/python -m pytest -m requirement -n 2 --no-loadscope-reorder -q --requirements-file out/requirements.json || true
+	$(BIN)/python -m pytest -m requirement -n 2 --no-loadscope-reorder -q --requirements-file=out/requirements.json || true
 	$(BIN)/shufang compliance --html > out/compliance.html || true
 	$(BIN)/shufang compliance
 
