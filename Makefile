@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-.PHONY: help setup setup-dev demo test test-all compliance mutants foreign-tools test-foreign check fix notebooks docs lock clean
+.PHONY: help setup setup-dev demo test test-all compliance mutants foreign-tools test-foreign audit check fix notebooks docs lock clean
 
 help:  ## print these words
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -60,6 +60,15 @@ foreign-tools: .venv-foreign/.made  ## the environments of the tools that others
 test-foreign: $(VENV)/.dev .venv-foreign/.made  ## the main job, and its packages given to the tools of others
 	$(BIN)/shufang demo --out out/foreign
 	SHUFANG_PACKAGES="$(CURDIR)/out/foreign/packages" $(BIN)/python -m pytest -q tests/foreign
+
+.venv-audit/.made: tests/audit/requirements.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --require-hashes -r tests/audit/requirements.txt
+	@touch $@
+
+audit: $(VENV)/.dev .venv-audit/.made  ## a second opinion on the review of a main job, by tools that others wrote
+	$(BIN)/shufang demo --out out/audit
+	$(BIN)/python -m tests.audit.compare out/audit
 
 check: $(VENV)/.dev  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -181,9 +181,11 @@ class Workshop:
             item.recipe.product.form,
             files,
             metrics=item.facts["metrics"],
-            limits=Limits(cell_min=thresholds.cell_min, round_base=thresholds.round_base),
+            limits=Limits(thresholds.cell_min, thresholds.round_base, self.law.review),
             canaries=self.canaries,
             declared=item.recipe.declared,
+            earlier=self._released_over(product, item.recipe),
+            sensitive=_sensitive(item.recipe),
         )
         _write(folder / "metadata" / "findings.json", findings_json(findings))
         items = prerelease.measure_items(
@@ -396,6 +398,18 @@ class Workshop:
             self._move(case, "release", facts, {"release": sha256_hex((folder / "release.json").read_bytes())})
         return summary
 
+    def _released_over(self, product: str, recipe: Recipe) -> dict[str, dict[str, bytes]]:
+        """Return the files of other released products that read one of the recipe's resources, by product."""
+        mine = {party.resource for party in recipe.parties}
+        found = {}
+        for case in self.registry.cases("product"):
+            if case.id == product or case.state in UNRELEASED:
+                continue
+            other = self._load(case.id).recipe
+            if mine & {party.resource for party in other.parties}:
+                found[case.id] = _files(self.folder(case.id) / "product")
+        return found
+
     def _earlier(self, product: str) -> "_Version | None":
         """Return the latest released version of the same product, if there is one."""
         name, found = product.partition("@")[0], []
@@ -488,6 +502,11 @@ class Workshop:
                 cell_min=facts["cell_min"],
                 round_base=facts["round_base"],
                 suppressed=facts["suppressed"],
+                attacks=[
+                    {"test": f.test, "value": f.value, "limit": f.limit, "unit": f.unit, "ok": f.is_ok}
+                    for f in _read_findings(folder)
+                    if not f.test.startswith("declared.")
+                ],
             ),
         )
 
@@ -618,6 +637,12 @@ def _built_json(built: Built) -> bytes:
         "libraries_sha256": environment.libraries_sha256(),
     }
     return (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _sensitive(recipe: Recipe) -> dict[str, list[str]]:
+    """Return the sensitive columns by table that the recipe of a report declares."""
+    measures = recipe.parameters.get("measures", [])
+    return {item["name"]: list(item.get("sensitive", ())) for item in measures} if isinstance(measures, list) else {}
 
 
 def _signed(folder: Path) -> dict[tuple[str, str], bytes]:

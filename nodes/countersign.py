@@ -226,6 +226,8 @@ def _check_privacy(agent: "Agent", predicate: Mapping[str, Any], grant: Grant, r
     _require(
         base >= limits.round_base and base % limits.round_base == 0, f"rounding to multiples of {limits.round_base}"
     )
+    failed = sorted(str(attack["test"]) for attack in predicate.get("attacks", ()) if attack["ok"] is not True)
+    _require(not failed, f"no attack beyond its limit, failed: {', '.join(failed)}")
 
 
 def _check_release(

@@ -280,6 +280,16 @@ class Disclosure(Open):
     round_base: Annotated[int, Field(ge=1)]
 
 
+class Attack(Open):
+    """What an automated test or attack measured, and what is allowed."""
+
+    test: Text
+    value: int
+    limit: int
+    unit: Text
+    ok: bool
+
+
 class Privacy(Open):
     """``NS/privacy-accounting/v1``."""
 
@@ -289,6 +299,7 @@ class Privacy(Open):
     ledgers: Annotated[tuple[NodeLedger, ...], Field(min_length=1, strict=False)]
     learns: Annotated[tuple[Learns, ...], Field(min_length=1, strict=False)]
     disclosure: Disclosure | None = None
+    attacks: Annotated[tuple[Attack, ...], Field(max_length=100, strict=False)] = ()
 
 
 # --- review ---------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from factory.errors import FactoryError
 from factory.files import write_atomic
 from factory.hub.relay_bus import RelayBus
 from factory.identity import load_identity
+from factory.review import figures
 from factory.trust import load_trust
 from nodes.contract.errors import ContractError
 from nodes.relay_client import RelayPlaneSettings
@@ -95,6 +96,39 @@ def ask(
     }
 
 
+def time_answers(
+    matcher: Matcher, records: Sequence[Mapping[str, str]], answers: Sequence[Found], *, rounds: int
+) -> dict[str, int]:
+    """Ask single records again, hits and misses in turn, and tell whether the times tell them apart.
+
+    Args:
+        matcher: asks one department.
+        records: asked before.
+        answers: to them, in the same order.
+        rounds: how many hits, and how many misses, are timed; none if all answers were the same.
+
+    Returns:
+        ``timing_auc_micro`` with the ends of its interval: how often a hit takes longer than a miss, or the other way
+        round, whichever is more; empty if nothing could be timed.
+
+    Privacy:
+        What may be reported is how far two distributions of times overlap, neither a time nor an answer.
+    """
+    sides = [[r for r, a in zip(records, answers, strict=True) if a.match is match] for match in (True, False)]
+    if not all(sides):
+        return {}
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        # The order changes from pair to pair, so that what comes second does not always hit.
+        for place in (0, 1) if number % 2 else (1, 0):
+            began = time.perf_counter()
+            matcher.look_up([sides[place][number % len(sides[place])]])
+            if number:  # the first pair warms up
+                times[place].append(time.perf_counter() - began)
+    figure = max(figures.area_of_values(*times), figures.area_of_values(*reversed(times)), key=lambda f: f.micro)
+    return figure.metrics("timing_auc")
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for.
 
@@ -128,6 +162,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         table_bytes = hold_table(matcher, options.table) if options.table else 0
         answers, facts = ask(matcher, records, batch=options.batch)
         facts["table_bytes"] = table_bytes
+        if options.timed:
+            facts |= time_answers(matcher, records, answers, rounds=options.timed)
     finally:
         bus.close()
     if options.answers is None:
@@ -177,6 +213,9 @@ def main() -> int:
     parser.add_argument("--records", type=Path, required=True, help="JSON lines, or CSV with a header line")
     parser.add_argument("--answers", type=Path, help="file for the answers, instead of printing them")
     parser.add_argument("--batch", type=int, default=1, choices=range(1, 1001), metavar="N", help="records in one step")
+    parser.add_argument(
+        "--timed", type=int, default=0, choices=range(1001), metavar="N", help="time N hits and N misses again"
+    )
     parser.add_argument(
         "--table", type=Path, metavar="DIR", help="hold the whole tag table, kept here; names no bucket"
     )

@@ -30,7 +30,7 @@ from factory.client.books import (
     QuotaError,
 )
 from factory.client.match import DishonestNodeError, Found, Matcher, RecordError
-from factory.client.watching import Watch
+from factory.client.watching import WINDOW, Watch
 from factory.errors import FactoryError, NodeRefusedError
 from factory.hub.bus import NodeUnreachableError
 from nodes.contract.errors import ContractError
@@ -132,16 +132,35 @@ class Counter:
                     return dict(before)
             self.matcher.check(records)
             self.books.count(key, len(records), session=order.session_id, now=now)
-            found = self.matcher.look_up(records)
+            found = self._watched(key.name, records, now)
             answer = {"answers": [_item(item) for item in found], "asked": len(found)}
             if idempotency_key:
                 self.books.keep_answer(key, idempotency_key, body_sha256, answer, now=now)
-            watch = self._watches[key.name]
-            alarm = watch.see([list(record.values()) for record in records], [item.match for item in found])
-            if alarm is not None:
-                watch.clear()
-                self.books.alarm(key.name, alarm.kind, {"percent": alarm.percent, "limit": alarm.limit}, now=now)
         return answer
+
+    def _watched(self, name: str, records: Sequence[dict[str, str]], now: datetime) -> list[Found]:
+        """Look records up in parts and watch each, so that one long call is stopped as many short ones are."""
+        watch, found = self._watches[name], list[Found]()
+        size = watched_together(self.matcher.parameters)
+        for start in range(0, len(records), size):
+            part = records[start : start + size]
+            found += self.matcher.look_up(part)
+            alarm = watch.see([list(record.values()) for record in part], [item.match for item in found[start:]])
+            if alarm is None:
+                continue
+            watch.clear()
+            self.books.alarm(name, alarm.kind, {"percent": alarm.percent, "limit": alarm.limit}, now=now)
+            if len(found) < len(records):
+                raise KeyHeldError(
+                    f"expected questions as of a program that verifies; an alarm ({alarm.kind}) holds the key after "
+                    f"{len(found)} of {len(records)} records, none is answered; next: shufang client alarms"
+                )
+        return found
+
+
+def watched_together(parameters: MatchParameters) -> int:
+    """Return how many records of a call are looked up before the watch looks at them."""
+    return max(parameters.batch_max, WINDOW)
 
 
 def create_app(

@@ -10,6 +10,9 @@ from factory.site.layout import CLIENT, Site
 from factory.site.operator import relay_url
 from factory.site.processes import run_module
 
+TIMED = 20
+"""Hits, and misses, whose times are compared."""
+
 
 def try_questions(site: Site, invitation: Invitation, questions: Path) -> tuple[Trial, list[bool]]:
     """Have the application unit ask the questions of a file.
@@ -22,7 +25,7 @@ def try_questions(site: Site, invitation: Invitation, questions: Path) -> tuple[
         path.write_bytes(invitation.to_bytes())
         text = run_module(
             "factory.client.ask", "--home", str(site.home(CLIENT.id)), "--invitation", str(path),
-            "--records", str(questions), "--relay", relay_url(site.hub_settings),
+            "--records", str(questions), "--relay", relay_url(site.hub_settings), "--timed", str(TIMED),
         )  # fmt: skip
     value = json.loads(text)
-    return Trial(value["asked"], value["p50_ms"], value["p95_ms"]), [bool(item["match"]) for item in value["answers"]]
+    return Trial.reported(value), [bool(item["match"]) for item in value["answers"]]

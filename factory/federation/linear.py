@@ -10,8 +10,9 @@ the nodes.
 
 Privacy: this side sees masked vectors and opened sums (``factory.federation.secagg``):
 rows and positives, per feature count, mean and second moments, per round the average of the
-weights, 64-bin score histograms, each over all contributing nodes. Of a single node it
-sees two rounded metrics on its test rows, unless that node withholds them.
+weights, 64-bin score histograms and what attacks by the nodes achieve, each over all
+contributing nodes. Of a single node it sees two rounded metrics on its test rows, unless that
+node withholds them.
 
 Source:
     McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from factory.errors import FactoryError
 from factory.federation.secagg import NodeReplyError, OpenedSum, SecureSums
 from factory.federation.session import Reply, Session
+from factory.review import figures
 from nodes.contract.messages import ResourceUse
 from nodes.contract.tasks import linear as contract
 from nodes.contract.tasks.descent import UNIT, CannotTrainError, Descent
@@ -75,7 +77,7 @@ class LinearModel:
         parameters: as ordered.
         means, scales, weights: per feature; the model is ``σ(intercept + Σ weight·(x-mean)/scale)``.
         intercept: its constant.
-        metrics: integers; ``_micro`` are millionths, see ``measure``.
+        metrics: ``_micro`` are millionths, see ``measure`` and ``measure_attacks``.
         baselines: per node its own model beside the federated one on its own test rows, in
             hundredths, or ``{"withheld": True}``; nodes that dropped are missing.
         rounds: the training rounds.
@@ -90,7 +92,7 @@ class LinearModel:
     scales: tuple[float, ...]
     weights: tuple[float, ...]
     intercept: float
-    metrics: Mapping[str, int]
+    metrics: Mapping[str, int | str]
     baselines: Mapping[str, Mapping[str, Any]]
     rounds: tuple[Round, ...]
     parties: tuple[str, ...]
@@ -163,7 +165,11 @@ class _Run:
             scales=tuple(descent.scales),
             weights=tuple(descent.point[1:]),
             intercept=descent.point[0],
-            metrics={"train_rows": descent.rows, **measure(scored.values, cell_min=self._cell_min)},
+            metrics={
+                "train_rows": descent.rows,
+                **measure(scored.values, cell_min=self._cell_min),
+                **measure_attacks(scored.values, descent.parameters.features, cell_min=self._cell_min),
+            },
             baselines=baselines,
             rounds=tuple(self.rounds),
             parties=parties,
@@ -238,11 +244,47 @@ def measure(values: Sequence[int], *, cell_min: int) -> dict[str, int]:
             }
     confidence = cells[:, 1] + cells[:, 0, ::-1]
     if min(int(confidence[0].sum()), int(confidence[1].sum())) >= cell_min:
-        area = _area(confidence[1], confidence[0])
         member, other = (np.cumsum(side[::-1]) / side.sum() for side in (confidence[0], confidence[1]))
-        metrics["membership_auc_micro"] = area[""]
+        metrics |= figures.area(*(side.tolist() for side in confidence)).metrics("membership_auc")
         metrics["membership_advantage_micro"] = max(round(float(np.max(member - other)) * 1_000_000), 0)
     return metrics
+
+
+def measure_attacks(values: Sequence[int], features: Sequence[str], *, cell_min: int) -> dict[str, int | str]:
+    """Turn the opened counts of the attacks into figures with intervals.
+
+    Args:
+        values: see ``contract.score_length``.
+        features: names of the model's features.
+        cell_min: fewest audited rows on either side; with fewer, nothing is said.
+
+    Returns:
+        ``lira_auc`` and ``lira_tpr`` (at one false positive in a hundred), ``attribute_advantage``, each
+        ``_micro`` with ``_low_micro`` and ``_high_micro``; ``attribute_feature``, which it was; and the
+        numbers of ``memorised_rows`` and ``reconstructed_rows`` (those beyond the test rows' number count).
+
+    Privacy:
+        All of it is about the contributors together.
+    """
+    counts = list(values[contract.SCORE_LENGTH :])
+    if len(counts) != contract.attack_length(len(features)) or min(counts) < 0:
+        raise NodeReplyError(f"expected {contract.attack_length(len(features))} counts of attacks, none negative")
+    members, others = counts[:BINS], counts[BINS : 2 * BINS]
+    memorised, *rest, rebuilt, coincidences = counts[2 * BINS :]
+    if min(sum(members), sum(others)) < max(cell_min, 1):
+        return {}
+    hits = list(zip(rest[::2], rest[1::2], strict=True))
+    place, inferred = figures.largest_difference(hits, members=sum(members), others=sum(others))
+    # Told apart is told apart, whichever side looks likelier.
+    apart = max(figures.area(members, others), figures.area(members[::-1], others[::-1]), key=lambda found: found.micro)
+    return {
+        **apart.metrics("lira_auc"),
+        **figures.hits_at_few_mistakes(members, others).metrics("lira_tpr"),
+        **inferred.metrics("attribute_advantage"),
+        "attribute_feature": features[place],
+        "memorised_rows": memorised,
+        "reconstructed_rows": max(rebuilt - coincidences, 0),
+    }
 
 
 def _area(negative: NDArray[np.int64], positive: NDArray[np.int64]) -> dict[str, int]:

@@ -66,6 +66,11 @@ _METRIC_TITLES = {
     "log_loss_train_micro": ("训练集对数损失", "Log loss on training rows"),
     "membership_auc_micro": ("成员推断 AUC（0.5 为无法区分）", "Membership inference AUC (0.5: none)"),
     "membership_advantage_micro": ("成员推断优势（0 为无法区分）", "Membership advantage (0: none)"),
+    "lira_auc_micro": ("成员推断 AUC，似然比攻击", "Membership inference AUC, likelihood ratio"),
+    "lira_auc_low_micro": ("同上，95% 区间下界", "The same, lower end of the 95 % interval"),
+    "lira_auc_high_micro": ("同上，95% 区间上界", "The same, upper end of the 95 % interval"),
+    "lira_tpr_micro": ("误判 1% 时认出的成员比例", "Members told at 1 % false positives"),
+    "attribute_advantage_micro": ("属性推断优势（训练行减其他行）", "Attribute inference, training rows above others"),
 }
 
 
@@ -79,7 +84,7 @@ def card(model: LinearModel, *, name_zh: str, name_en: str, purpose: str, thresh
         purpose: what the grant allows it for.
         thresholds: of the grant; they decide which counts may be shown.
     """
-    rows = model.metrics["train_rows"]
+    rows = int(model.metrics["train_rows"])
     shown = rows // thresholds.round_base * thresholds.round_base if rows >= thresholds.cell_min else None
     return {
         "version": 1,

@@ -178,6 +178,34 @@ class ProductRules(_Rules):
     operator_redevelops: bool
 
 
+class ReviewRules(_Rules):
+    """How far an attack on a product may succeed before it goes back to *building*.
+
+    Attributes:
+        membership_auc_micro: area of the attack by confidence; 500 000 is a coin.
+        ratio_auc_micro: area of the attack by likelihood ratio, which knows the population.
+        ratio_hits_micro: share of members that it tells at one mistake in a hundred.
+        attribute_advantage_micro: how much more often a feature is inferred of training than of other rows.
+        memorised_rows: rows whose own label the model memorised.
+        reconstructed_rows: rows rebuilt from what was opened in training.
+        index_weight_micro: largest share of one domain in a score.
+        enumeration_records: records one program is answered before an alarm holds its key.
+        records_minute: records one application unit may ask in a minute.
+        timing_auc_micro: area of telling a hit from a miss by its time.
+    """
+
+    membership_auc_micro: Annotated[int, Field(ge=500_000, le=1_000_000)]
+    ratio_auc_micro: Annotated[int, Field(ge=500_000, le=1_000_000)]
+    ratio_hits_micro: Annotated[int, Field(ge=10_000, le=1_000_000)]
+    attribute_advantage_micro: Annotated[int, Field(ge=0, le=1_000_000)]
+    memorised_rows: Annotated[int, Field(ge=0, le=1000)]
+    reconstructed_rows: Annotated[int, Field(ge=0, le=1000)]
+    index_weight_micro: Annotated[int, Field(ge=333_333, le=1_000_000)]
+    enumeration_records: Annotated[int, Field(ge=1, le=100_000)]
+    records_minute: Annotated[int, Field(ge=1, le=1_000_000)]
+    timing_auc_micro: Annotated[int, Field(ge=500_000, le=1_000_000)]
+
+
 class RegistrationRules(_Rules):
     """Registration at the registry (26号).
 
@@ -310,6 +338,7 @@ class Profile(_Rules):
     request: RequestRules
     supply: SupplyRules
     product: ProductRules
+    review: ReviewRules
     registration: RegistrationRules
     incident: IncidentRules
     standing: StandingRules
@@ -348,6 +377,7 @@ SECTIONS: Mapping[str, type[_Rules]] = {
     "request": RequestRules,
     "supply": SupplyRules,
     "product": ProductRules,
+    "review": ReviewRules,
     "registration": RegistrationRules,
     "incident": IncidentRules,
     "standing": StandingRules,

@@ -6,9 +6,10 @@ go from the application unit to the department, sealed, and the operator carries
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -59,11 +60,19 @@ class Trial:
     Attributes:
         asked: how many records; how many matched stays with the application unit.
         p50_ms, p95_ms: time per question.
+        timing: ``timing_auc`` figures of how far times tell hits from misses; empty where that was not measured.
     """
 
     asked: int
     p50_ms: int
     p95_ms: int
+    timing: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def reported(cls, facts: Mapping[str, Any]) -> "Trial":
+        """Return what ``factory.client.ask`` printed."""
+        timing = {name: int(facts[name]) for name in facts if name.startswith("timing_auc")}
+        return cls(facts["asked"], facts["p50_ms"], facts["p95_ms"], timing)
 
 
 def parameters_of(recipe: Recipe) -> MatchParameters:
@@ -133,7 +142,7 @@ def build(
         recipe=recipe,
         recipe_bytes=recipe_bytes,
         files=files,
-        metrics={"asked": result.asked, "p50_ms": result.p50_ms, "p95_ms": result.p95_ms},
+        metrics={"asked": result.asked, "p50_ms": result.p50_ms, "p95_ms": result.p95_ms, **result.timing},
         participants=(node,),
         sessions=(session.session_id,),
         node_runs=runs,

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from factory.release.errors import EvidenceMissingError
+from nodes.contract.canonical import JsonValue
 from nodes.contract.grant import Grant
 from nodes.contract.signing import Envelope, sha256_hex
 from nodes.contract.statement import BUILD, NODE_RUN, NS, PRIVACY, RELEASE, RESOURCE, read, statement, time_text
@@ -30,6 +31,7 @@ class Accounting:
         mechanisms: ``{name, source, parameter_set}`` each.
         learns: ``{party, what_zh, what_en}`` each.
         cell_min, round_base, suppressed: disclosure control that was applied.
+        attacks: ``{test, value, limit, unit, ok}`` of every automated test.
     """
 
     mechanisms: Sequence[Mapping[str, str]]
@@ -37,6 +39,7 @@ class Accounting:
     cell_min: int
     round_base: int
     suppressed: int
+    attacks: Sequence[Mapping[str, JsonValue]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,7 @@ def privacy_statement(dossier: Dossier) -> bytes:
             "round_base": accounting.round_base,
             "suppressed": accounting.suppressed,
         },
+        "attacks": [dict(item) for item in accounting.attacks],
     }
     return statement(PRIVACY, dossier.payload.product_subjects, predicate)
 

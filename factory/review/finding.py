@@ -91,7 +91,7 @@ def failures(findings: Iterable[Finding]) -> list[str]:
     """Return why the product goes back to *building*, one sentence per failed test."""
     return [
         f"{finding.test}: expected {'at least' if finding.test.startswith('declared.') else 'at most'} "
-        f"{finding.limit} {finding.unit}, measured {finding.value}"
+        f"{finding.limit} {finding.unit}, measured {finding.value if finding.value >= 0 else 'nothing'}"
         for finding in findings
         if not finding.is_ok
     ]

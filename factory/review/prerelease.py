@@ -441,6 +441,11 @@ UNITS = {
     "occurrences": "处 occurrences",
     "cells": "格 cells",
     "millionths of AUC": "AUC",
+    "millionths": "比例 share",
+    "rows": "行 rows",
+    "records": "条 records",
+    "groups": "组 groups",
+    "domains": "个领域 domains",
 }
 """Units as people read them; others are shown as they are."""
 

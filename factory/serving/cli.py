@@ -130,21 +130,6 @@ def answer(
     show({"feedback": case.id, "state": case.state}, as_json=as_json)
 
 
-@app.command("remind")
-def remind(
-    *,
-    home: Home,
-    product: Annotated[str, typer.Argument()],
-    days: Annotated[int, typer.Option("--days", min=1, help="反馈期限（天）| days after the first use")],
-    by: By,
-    as_json: AsJson = False,
-) -> None:
-    """提醒逾期未反馈的应用单位 | Remind, and list, the clients that used a product and said nothing in time."""
-    with opened_shop(home) as shop:
-        rows = shop.remind(product, days=days, by=by)
-    show(rows, as_json=as_json)
-
-
 @app.command("usage")
 def usage(home: Home, as_json: AsJson = False) -> None:
     """调用计量：按应用单位、产品、场景 | Calls by client, product and scenario: billable and refused."""

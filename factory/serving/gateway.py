@@ -84,20 +84,9 @@ def create_gateway(shop: Shop) -> "FastAPI":
         """Tell quality, use and effect of the product of this key."""
         return {"id": shop.feedback(key, words.model_dump()).id}
 
-    _add_reminders(app, shop)
     for function in (deliver, accept, feedback):
         function.__annotations__.pop("return", None)
     return app
-
-
-def _add_reminders(app: "FastAPI", shop: Shop) -> None:
-    from fastapi import Header
-
-    def reminders(key: Annotated[str, Header(alias="X-API-Key")] = "") -> dict[str, Any]:
-        """List the products on which the client of this key still owes its feedback."""
-        return {"items": shop.reminders(key)}
-
-    app.add_api_route("/v1/reminders", reminders)
 
 
 __all__ = ["PROBLEM_TYPE", "create_gateway"]

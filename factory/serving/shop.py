@@ -358,29 +358,6 @@ class Shop:
         late = timedelta(days=days)
         return sorted(who for who, at in first.items() if who not in spoken and self._now() - at > late)
 
-    def remind(self, product: str, *, days: int, by: str) -> list[str]:
-        """Remind the clients whose period of feedback has passed, and return them; each reminder is recorded."""
-        due = self.feedback_due(product, days=days)
-        for client_id in due:
-            self._event(by, "feedback.remind", client_id, CLIENT, reason=product)
-        return due
-
-    def reminders(self, key: str) -> list[dict[str, str]]:
-        """Return the reminders that the client of a key has not answered: product and time of the last one.
-
-        Raises:
-            UnauthenticatedError: no such key.
-        """
-        client_id = str(self._key(key).document["client"])
-        told: dict[str, str] = {}
-        for event in self.registry.events(kind=CLIENT, case_id=client_id):
-            if event.body["act"] == "feedback.remind":
-                told[str(event.body["reason"])] = str(event.body["at"])
-        spoken = {
-            product for product in told for case in self._feedback(product) if case.document["client"] == client_id
-        }
-        return [{"product": product, "at": at} for product, at in sorted(told.items()) if product not in spoken]
-
     def iteration(self, product: str) -> list[dict[str, Any]]:
         """Return the feedback on a version, each with its response; what the next version starts from."""
         return [{"id": case.id, "state": case.state, **case.document} for case in self._feedback(product)]

@@ -205,7 +205,7 @@ def _built(
         facts = json.loads(printed)
         meter.count_bytes(client, facts["bytes_sent"])
         meter.count_bytes(recipe.nodes[0], facts["bytes_received"])
-        return Trial(facts["asked"], facts["p50_ms"], facts["p95_ms"])
+        return Trial.reported(facts)
 
     pipeline = pipeline_of(recipe)
     built = pipeline.build(

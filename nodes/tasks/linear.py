@@ -8,7 +8,9 @@ single out a row.
 
 Privacy: operator and nodes learn, of all contributing nodes together, rows and positives,
 per feature the count, mean and second moments, and per round rows and rows·weights; the
-operator also score histograms of 64 bins. Each is opened once, so no sum can be compared
+operator also score histograms of 64 bins, and what attacks on the model achieve: histograms
+of 64 bins of how likely rows were trained on, and counts of rows whose label it memorised,
+whose features follow from it, or that the opened sums rebuild. Each is opened once, so no sum can be compared
 with itself over fewer nodes. Of this node alone leave, once and only over at least
 ``cell_min`` test rows of each class: area under the curve and accuracy of its own and of the
 federated model on its test rows, rounded to hundredths.
@@ -28,6 +30,7 @@ from nodes.contract.tasks import linear as contract
 from nodes.contract.tasks.descent import UNIT, CannotTrainError, Descent
 from nodes.contract.tasks.linear import LinearParameters
 from nodes.privacy.secagg import MaskedSums, refuse
+from nodes.tasks import linear_attacks
 from nodes.tasks import linear_rows as rows
 from nodes.tasks.linear_rows import Floats
 from nodes.tasks.spec import Outcome, TaskContext, TaskRefusedError, TaskSession
@@ -51,6 +54,7 @@ class LinearSession:
     """One session at one node; see the module. Holds rows and secrets: its repr shows none."""
 
     operator: str
+    node: str
     parameters: LinearParameters
     cell_min: int
     data: rows.Rows
@@ -210,7 +214,7 @@ class LinearSession:
             vector += [int(cell) for cell in rows.histogram(logits[~positive])]
             vector += [int(cell) for cell in rows.histogram(logits[positive])]
             losses.append(round(rows.log_loss_total(logits, positive) * UNIT))
-        return [*vector, *losses]
+        return [*vector, *losses, *linear_attacks.measure(data, self.descent, node=self.node)]
 
     def _compare(self, body: Mapping[str, Any], attachments: Sequence[bytes]) -> Outcome:
         _fields(body)
@@ -289,6 +293,7 @@ def start(context: TaskContext) -> tuple[TaskSession, Outcome]:
     )
     session = LinearSession(
         operator=context.order.operator,
+        node=context.node,
         parameters=parameters,
         cell_min=context.grant.thresholds.cell_min,
         data=data,

@@ -294,6 +294,14 @@ def _privacy(facts: Facts) -> Iterator[str]:
             limits.cell_min < grant.thresholds.cell_min or limits.round_base % grant.thresholds.round_base
         ):
             yield f"{where}: cells smaller, or rounding finer, than the grant allows"
+        for attack in account.attacks:
+            if not attack.ok:
+                yield f"{where}: {attack.test} measured {attack.value} {attack.unit}, allowed are {attack.limit}"
+
+
+def _attacks(facts: Facts) -> list[str]:
+    """What each attack measured, as the account states it."""
+    return [f"{a.test} {a.value} of {a.limit} {a.unit}" for _, account in facts.privacy for a in account.attacks]
 
 
 def _spans(facts: Facts) -> dict[str, tuple[int, int]]:
@@ -429,7 +437,8 @@ def evidence_of(code: str, facts: Facts) -> str:
         else "",
         "rule.participants": ", ".join(facts.release.participants),
         "rule.build": f"{len(_product_files(facts))} product files",
-        "rule.privacy": f"{len(facts.privacy)} account",
+        "rule.privacy": f"{len(facts.privacy)} account, "
+        + (", ".join(_attacks(facts)) or "no figure of an attack in it"),
         "rule.review": ", ".join(review.verifier.id for _, review in facts.reviews),
         "rule.registration": facts.release.registration.code,
         "rule.registrars": ", ".join(

@@ -240,6 +240,18 @@ def test_going_through_numbers_holds_the_key_until_an_officer_releases_it(servic
     assert ask(url, key, people[:1]).status_code == 200
 
 
+def test_one_long_call_through_numbers_ends_at_the_alarm_and_answers_nothing(service, url):
+    def asked():
+        return sum(row["records"] for row in json.loads(service.shufang("client", "receipts", *home, "--json")))
+
+    home = ("--home", service.home)
+    key, before = service.key("sweep", quota=1000), asked()
+    sweep = [{"name": "王小一", "id_no": f"11010119900101{number:04d}"} for number in range(600)]
+    assert problem(ask(url, key, sweep)) == (403, "client.key_held")
+    assert asked() - before == 200  # the department was not asked for the rest
+    service.shufang("client", "key", "release", "sweep", *home)
+
+
 def test_the_whole_table_is_kept_for_the_next_process(service, people):
     options = ("--invitation", service.invitation, *service.reached(), "--whole-table")
     words = [f"{field}={value}" for field, value in people[5].items()]

@@ -23,9 +23,10 @@ from products.registration_code import FORM_LETTERS
 from products.trust import DEFAULT_RELEASE_POLICY
 from products.verify import verify
 from tests import request_texts
+from tests.attack_figures import HONEST
 from tests.offices import NOW
 from tests.requirements.test_serving import FOUND, GATEWAY, code, get, served
-from tests.unit.release.test_release import METRICS, MODEL, Factory
+from tests.unit.release.test_release import MODEL, Factory
 
 METHOD = {"method.md": "# 方法说明\n".encode()}
 OPENAPI = {"openapi.json": json.dumps({"openapi": "3.1.0", "info": {}, "paths": {"/v1": {}}}).encode()}
@@ -58,7 +59,7 @@ class Maker(Factory):
     def __init__(self, folder, form):
         self.form = form
         self.product_files, self.metadata_files = SAMPLES[form]
-        self.metrics = METRICS if form == "model" else {}
+        self.metrics = HONEST if form == "model" else {}
         super().__init__(folder)
 
     def released(self):

@@ -12,6 +12,7 @@ from factory.lifecycle.serving import Offer
 from factory.registry.errors import CaseUnknownError
 from factory.review.finding import failures
 from factory.review.suite import Limits, run_tests
+from tests.attack_figures import HONEST
 from tests.requirements.test_serving import FILES, PRODUCT, Counter, code, get, served
 
 
@@ -161,10 +162,12 @@ def test_a_resource_leads_to_every_product_and_every_delivery(counter):
 @pytest.mark.requirement("Q-PRODUCT")
 def test_a_model_below_its_declared_figure_goes_back_and_one_that_drops_raises_an_alert(counter):
     def tested(micro):
-        metrics = {"membership_auc_micro": 510_000, "membership_advantage_micro": 20_000, "auc_test_micro": micro}
+        metrics = HONEST | {"auc_test_micro": micro}
         files = {"model.onnx": b"\x08\x0a"}
         declared = {"auc_test_micro": 750_000}
-        return failures(run_tests("model", files, metrics=metrics, limits=Limits(5, 5), declared=declared))
+        return failures(
+            run_tests("model", files, metrics=metrics, limits=Limits(5, 5, proposed("JL").review), declared=declared)
+        )
 
     assert len(tested(700_000)) == 1
     assert len(tested(749_999)) == 1

@@ -51,6 +51,7 @@ class Descent:
         point: where the next round starts, ``1 + features`` weights, intercept first; at the
             end the model.
         moved_micro: per round how far the average was from the point asked, in millionths.
+        averages: per round the point asked and the average that came of it: all that the rounds reveal.
     """
 
     parameters: LinearParameters
@@ -61,6 +62,7 @@ class Descent:
     inverse: list[list[float]] = field(default_factory=list)
     point: list[float] = field(default_factory=list)
     moved_micro: list[int] = field(default_factory=list)
+    averages: list[tuple[list[float], list[float]]] = field(default_factory=list)
     _last: list[float] = field(default_factory=list)
     _age: int = 0
     _inverse_sha256: str = ""
@@ -77,7 +79,7 @@ class Descent:
             case "linear.train":
                 return linear.train_length(count)
             case _:
-                return linear.SCORE_LENGTH
+                return linear.score_length(count)
 
     def question_sha256(self) -> str:
         """Return the digest of what is asked next: the kind and everything the answer depends on."""
@@ -163,6 +165,7 @@ class Descent:
         # Momentum that points uphill is dropped (O'Donoghue & Candès, gradient scheme).
         self._age = 0 if math.fsum(b * s for b, s in zip(back, step, strict=True)) > 0 else self._age + 1
         self._last = average
+        self.averages.append((self.point, average))
         if self.moved_micro[-1] <= self.parameters.tolerance_micro or len(self.moved_micro) == self.parameters.rounds:
             self.point = average
             self.expected = "linear.score"

@@ -10,7 +10,8 @@ Steps, in this order (all from the operator; *sum* marks a masked vector):
     linear.means    sum   rows, positives, and per feature the count and total of present values
     linear.gram     sum   centred second moments, missing values set to the mean
     linear.train    sum   rows and rows·weights after ``local_steps`` steps from the round's point
-    linear.score    sum   histograms of scores by class, for the training and test rows
+    linear.score    sum   histograms of scores by class, for the training and test rows, and what attacks on the
+                          model achieve on this node's rows (``nodes.tasks.linear_attacks``)
     linear.compare  this node's own model beside the federated one on its own test rows, rounded
     linear.accept   the finished model file; the node vouches for it if it is what it scored
     secagg.confirm, secagg.unmask   after each sum: agree on the survivors, then open
@@ -75,6 +76,7 @@ class LinearParameters(Part):
         test_permille: share of rows kept for testing, chosen by ``seed`` and row position.
         seed: of that choice.
         split: test rows by a column instead.
+        shadows: models that each node trains on random halves of its rows to attack the joint one.
     """
 
     parameter_set: Literal["secagg-x25519-chacha20-v1"] = "secagg-x25519-chacha20-v1"
@@ -88,6 +90,7 @@ class LinearParameters(Part):
     test_permille: Annotated[int, Field(ge=50, le=500)] = 250
     seed: Annotated[int, Field(ge=0, le=2**32)] = 0
     split: SplitColumn | None = None
+    shadows: Annotated[int, Field(ge=8, le=256)] = 16
 
     @model_validator(mode="after")
     def _consistent(self) -> "LinearParameters":
@@ -183,5 +186,29 @@ def train_length(features: int) -> int:
 
 
 SCORE_LENGTH = 4 * BINS + 2
-"""Entries of the masked vector of ``linear.score``: for the training, then the test rows a histogram of
-the negatives, one of the positives; then the two sums of log losses in units of 2**-24."""
+"""Entries about scores in the masked vector of ``linear.score``: for the training, then the test rows a histogram
+of the negatives, one of the positives; then the two sums of log losses in units of 2**-24."""
+
+RATIO_EDGES = tuple(0.001 * 2 ** (place / 2) for place in range(BINS // 2 - 1))
+"""Positive edges of the histogram of log likelihood ratios, from 0.001 to 33, two per doubling; the negative ones
+mirror them and zero is an edge, so that there are ``BINS`` bins."""
+
+MEMORISED_MICRO = 250_000
+"""A row is memorised when training on it raises the probability of its own label by this much.
+
+Source: Feldman and Zhang, "What Neural Networks Memorize and Why", NeurIPS 2020, section 3 (25 %)."""
+
+
+def attack_length(features: int) -> int:
+    """Entries about attacks in the masked vector of ``linear.score``, after the scores.
+
+    In this order: histograms of the log likelihood ratio of the audited training and test rows; memorised
+    training rows; per feature the audited training, then test rows whose value was inferred; training and test
+    rows that were rebuilt from the opened sums.
+    """
+    return 2 * BINS + 1 + 2 * features + 2
+
+
+def score_length(features: int) -> int:
+    """Entries of the masked vector of ``linear.score``."""
+    return SCORE_LENGTH + attack_length(features)

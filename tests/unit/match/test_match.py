@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from factory.client.match import DishonestNodeError, Invitation, InvitationError, Matcher, RecordError
+from factory.client.ask import time_answers
+from factory.client.match import DishonestNodeError, Found, Invitation, InvitationError, Matcher, RecordError
 from factory.errors import NodeRefusedError
 from factory.federation.session import Refusal, Reply, require
 from factory.hub.bus import NodeUnreachableError
@@ -609,3 +610,34 @@ def test_the_order_of_missing_columns_is_named() -> None:
     assert isinstance(answer, Refusal)
     assert answer.code == "grant.column"
     assert TaskRefusedError("x", "y").code == "x"
+
+
+class Slow:
+    """Answers as a matcher does, and takes longer where the record is known."""
+
+    def __init__(self, extra_s: float) -> None:
+        self.extra_s = extra_s
+
+    def look_up(self, records):
+        time.sleep(0.002 + self.extra_s * (records[0]["code"] == "yes"))
+        return [Found(match=record["code"] == "yes") for record in records]
+
+
+@pytest.mark.requirement("RECON")
+def test_a_department_whose_time_tells_a_hit_is_noticed_from_outside():
+    records = [{"code": "yes"}, {"code": "no"}, {"code": "yes"}]
+    answers = [Found(match=record["code"] == "yes") for record in records]
+    told = time_answers(Slow(0.01), records, answers, rounds=8)
+    assert told["timing_auc_micro"] == 1_000_000
+    assert told["timing_auc_low_micro"] > 600_000
+    assert time_answers(Slow(0.01), records[:1], answers[:1], rounds=8) == {}
+
+
+def test_times_of_a_real_department_are_compared_without_a_record_in_what_is_told():
+    setup = Setup()
+    matcher = setup.matcher()
+    records = [{"name": "张三", "id": "11010119900307777X"}, {"name": "查无此人", "id": "110101199003070011"}]
+    told = time_answers(matcher, records, matcher.look_up(records), rounds=3)
+    assert set(told) == {"timing_auc_micro", "timing_auc_low_micro", "timing_auc_high_micro"}
+    assert 500_000 <= told["timing_auc_micro"] <= 1_000_000
+    assert matcher.queries == 2 + 2 * (3 + 1)  # each is a question like any other

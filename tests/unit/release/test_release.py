@@ -16,6 +16,7 @@ from factory.agency.rulings import Rulings, sign_grant
 from factory.agency.service import AgencyService
 from factory.errors import NodeRefusedError
 from factory.identity import new_signing_key
+from factory.law.files import proposed
 from factory.lifecycle.request import Ruling
 from factory.log.home import LogHome, WitnessPlace
 from factory.log.log import Log
@@ -43,12 +44,12 @@ from products.package.payload import ProductDescription, Source, build_payload
 from products.trust import DEFAULT_RELEASE_POLICY
 from products.verify import verify
 from tests import offices, request_texts
+from tests.attack_figures import HONEST
 from tests.offices import NOW
 from tests.town import catalogue_entries
 
 DISTRICTS = ("east", "west", "north")
 MODEL = {"model.onnx": b"\x08\x0a model bytes"}
-METRICS = {"membership_auc_micro": 510_000, "membership_advantage_micro": 20_000}
 
 
 class Department:
@@ -195,7 +196,7 @@ class Factory:
     form = "model"
     product_files = MODEL
     metadata_files = {"model_card.md": b"# card\n"}  # noqa: RUF012  replaced as a whole, never changed
-    metrics = METRICS
+    metrics = HONEST
 
     def __init__(self, folder):
         self.folder = folder
@@ -308,8 +309,9 @@ class Factory:
         )
 
     def measured(self, gathered):
+        limits = Limits(5, 5, proposed("NATIONAL").review)
         findings = run_tests(
-            self.form, self.product_files, metrics=self.metrics, limits=Limits(5, 5), canaries=["金丝雀甲乙丙"]
+            self.form, self.product_files, metrics=self.metrics, limits=limits, canaries=["金丝雀甲乙丙"]
         )
         payloads = {name: Envelope.from_bytes(d).payload for (name, _), d in gathered.sources.items()}
         evidence = Evidence(

@@ -9,11 +9,11 @@ import zipfile
 
 import pytest
 
+from factory.law.files import proposed
 from factory.review.canary import canary_digest, check_canaries
 from factory.review.counts import check_counts
 from factory.review.finding import failures, findings_json
 from factory.review.identifiers import check_identifiers, is_credit_code, is_resident_id
-from factory.review.membership import attack, check_membership, check_membership_metrics
 from factory.review.suite import Limits, run_tests
 
 NAME = "欧阳金丝雀甲乙"
@@ -21,6 +21,7 @@ NUMBER = "987654321098"
 RESIDENT = "110101199003074477"
 CREDIT = "91350100M000100Y43"
 MOBILE = "13912345678"
+RULES = proposed("NATIONAL").review
 
 
 def zipped(text):
@@ -123,8 +124,9 @@ def tables(values, total="100", kind="count"):
         {"at": [f"c{n}"], "value": v, "state": "suppressed" if v is None else "published"} for n, v in enumerate(values)
     ]
     cells.append({"at": ["*"], "value": total, "state": "suppressed" if total is None else "published"})
-    table = {"name": "t", "kind": kind, "axes": [[f"c{n}" for n in range(len(values))]], "cells": cells}
-    return {"tables.json": json.dumps({"tables": [table]}).encode()}
+    axes = [[f"c{n}" for n in range(len(values))]]
+    table = {"name": "t", "kind": kind, "column": None, "by": ["c"], "axes": axes, "cells": cells}
+    return {"tables.json": json.dumps({"round_base": 5, "tables": [table]}).encode()}
 
 
 def count_finding(*args, **kwargs):
@@ -162,46 +164,9 @@ def test_a_report_in_which_no_table_counts_anything_is_not_passed():
     assert not count_finding([20, 20], kind="sum").is_ok
 
 
-@pytest.mark.requirement("RECON")
-def test_an_attacker_no_better_than_a_coin_passes():
-    figure = attack([10, 20, 30], [100, 200, 300])
-    assert figure.auc_micro == 500_000
-    assert figure.advantage_micro == 0
-    assert figure.low_micro < 500_000 < figure.high_micro
-    assert check_membership(figure).is_ok
-
-
-@pytest.mark.requirement("RECON")
-def test_an_attacker_who_tells_members_apart_fails_the_product():
-    figure = attack([0, 0, 50], [50, 0, 0])
-    assert (figure.auc_micro, figure.advantage_micro) == (1_000_000, 1_000_000)
-    assert not check_membership(figure).is_ok
-
-
-def test_the_attack_equals_the_count_over_all_pairs():
-    members, others = [3, 1, 4, 1], [2, 7, 1, 8]
-    wins = sum(
-        m * o * (1.0 if i > j else 0.5 if i == j else 0.0) for i, m in enumerate(members) for j, o in enumerate(others)
-    )
-    assert attack(members, others).auc_micro == round(wins / (sum(members) * sum(others)) * 1_000_000)
-
-
-@pytest.mark.parametrize(("members", "others"), [([0, 0], [1, 1]), ([1], [1, 2]), ([-1, 2], [1, 1])])
-def test_an_attack_without_rows_is_refused(members, others):
-    with pytest.raises(ValueError, match="histograms"):
-        attack(members, others)
-
-
-@pytest.mark.parametrize(("auc", "ok"), [(599_999, True), (600_000, True), (600_001, False)])
-@pytest.mark.requirement("RECON")
-def test_the_limit_of_the_attack_is_a_limit(auc, ok):
-    metrics = {"membership_auc_micro": auc, "membership_advantage_micro": 1}
-    assert check_membership_metrics(metrics).is_ok is ok
-
-
-def test_a_model_without_the_figure_is_not_tested():
-    with pytest.raises(KeyError):
-        run_tests("model", {"model.onnx": b"x"}, metrics={}, limits=Limits(5, 5))
+def test_a_model_without_the_figures_of_attacks_does_not_pass():
+    found = run_tests("model", {"model.onnx": b"x"}, metrics={}, limits=Limits(5, 5, RULES))
+    assert "membership_ratio: expected at most 700000 millionths of AUC, measured nothing" in failures(found)
 
 
 @pytest.mark.requirement("PROD-NORAW", "PROD-OPREV")
@@ -210,7 +175,7 @@ def test_a_failed_test_says_why_the_product_goes_back():
         "report",
         {**tables([3, 80]), "report.html": RESIDENT.encode()},
         metrics={},
-        limits=Limits(10, 5),
+        limits=Limits(10, 5, RULES),
         canaries=[NAME],
     )
     assert [f.test for f in found if not f.is_ok] == ["identifiers", "minimum_counts"]
